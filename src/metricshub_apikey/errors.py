@@ -1,0 +1,164 @@
+"""Everything this package raises on purpose: one sentence, and what to do next."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+
+class ApiKeyError(Exception):
+    """
+    What went wrong and where, in one sentence, never with a secret in it.
+
+    Args:
+        message: The sentence shown to the user.
+        hint: What to do next, where there is something useful to say.
+    """
+
+    code: ClassVar[str] = "error"
+    """A stable name for scripts: the `code` of the command line's JSON errors."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InvalidArgumentError(ApiKeyError):
+    """An alias, an expiry or a password that nobody could use."""
+
+    code = "invalid-argument"
+
+
+class KeyExistsError(ApiKeyError):
+    """The alias is taken."""
+
+    code = "key-exists"
+
+
+class KeyNotFoundError(ApiKeyError):
+    """No API key has this alias."""
+
+    code = "key-not-found"
+
+
+class ExpiryInPastError(ApiKeyError):
+    """The key would be dead on arrival."""
+
+    code = "expiry-in-past"
+
+
+class NotDeliveredError(ApiKeyError):
+    """The key is in the keystore, but could not be handed out."""
+
+    code = "key-not-delivered"
+
+
+class OutputError(ApiKeyError):
+    """Standard output, or the file given for it, cannot be written."""
+
+    code = "output-failed"
+
+
+class ReaderGoneError(OutputError):
+    """Whoever read standard output has stopped, as `head -1` does."""
+
+
+class PasswordError(ApiKeyError):
+    """The keystore's password, or the file that should hold it, cannot be used."""
+
+    code = "password"
+
+
+class EntryUnreadableError(ApiKeyError):
+    """One entry cannot be read; the others can."""
+
+    code = "entry-unreadable"
+
+
+class KeystoreError(ApiKeyError):
+    """
+    Something about the keystore file.
+
+    The code that knows only bytes raises it with a predicate ("is not a PKCS#12 keystore");
+    the code that knows the file completes the sentence with `at`.
+    """
+
+    code = "keystore"
+
+    def at(self, path: str) -> Self:
+        """Return the same error as a whole sentence about the file *path*."""
+        return type(self)(f"{path} {self.message}.", hint=self.hint)
+
+
+class NotAKeystoreError(KeystoreError):
+    """The bytes are no PKCS#12 file at all."""
+
+    code = "not-a-keystore"
+
+    def __init__(self, message: str = "is not a PKCS#12 keystore", **kwargs: str | None) -> None:
+        super().__init__(message, **kwargs)
+
+
+class DamagedError(KeystoreError):
+    """Wrong password and damage look the same: the MAC does not fit."""
+
+    code = "keystore-damaged"
+
+    def __init__(
+        self,
+        message: str = "cannot be opened: the password is wrong or the file is damaged",
+        **kwargs: str | None,
+    ) -> None:
+        super().__init__(message, **kwargs)
+
+
+class TruncatedError(DamagedError):
+    """The file ends early, as it does while a Java program is writing it."""
+
+
+class UnsupportedError(KeystoreError):
+    """A keystore of a kind that is refused on purpose."""
+
+    code = "keystore-unsupported"
+
+
+class LimitError(KeystoreError):
+    """The file asks for more than a limit allows."""
+
+    code = "limit-exceeded"
+
+
+class AccessDeniedError(KeystoreError):
+    """The operating system says no."""
+
+    code = "access-denied"
+
+
+class UnsafeLocationError(KeystoreError):
+    """Somebody else could swap the file under our hands."""
+
+    code = "unsafe-location"
+
+
+class KeystoreBusyError(KeystoreError):
+    """Another writer held the lock, or kept changing the file, for the whole timeout."""
+
+    code = "keystore-busy"
+
+
+class ReadFailedError(KeystoreError):
+    """The file is there, but reading it failed."""
+
+    code = "read-failed"
+
+
+class WriteFailedError(KeystoreError):
+    """Nothing was changed: the new file could not be put in place."""
+
+    code = "write-failed"
+
+
+class NotConfirmedError(KeystoreError):
+    """The change is in place, but the disk has not confirmed it."""
+
+    code = "not-confirmed"

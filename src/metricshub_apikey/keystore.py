@@ -1,0 +1,239 @@
+"""
+The keystore file: `read` it, or `update` it, which is the only way anything is ever written.
+
+    >>> keystore = Keystore("/tmp/demo/metricshub-keystore.p12")
+    >>> [bag.alias for bag in keystore.read().bags]
+    []
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from . import filesystem, lock, ownership
+from .errors import (
+    AccessDeniedError,
+    DamagedError,
+    InvalidArgumentError,
+    KeystoreBusyError,
+    KeystoreError,
+    PasswordError,
+    ReadFailedError,
+    TruncatedError,
+    WriteFailedError,
+)
+from .filesystem import Snapshot
+from .pkcs12.kdf import Passwords
+from .pkcs12.store import Store
+
+Result = TypeVar("Result")
+
+STOCK_PASSWORDS = Passwords(
+    store="Matrix, Credits: Bertrand, Elvis, Fadhela, Huan, Nassim, Ramassh and Thomas",
+    entries="secret",
+)
+"""Published with MetricsHub: they keep nobody out. File permissions do."""
+
+MAX_FILE_SIZE = 16 << 20
+LOCK_TIMEOUT = 10.0
+TORN_READ_SECONDS = 1.0
+TORN_READ_PAUSE = 0.02
+CHANGE_ATTEMPTS = 10
+
+
+def ignore_note(text: str) -> None:
+    """Drop a note; the default of those who do not listen."""
+
+
+def ignore_commit() -> None:
+    """Do nothing before a commit."""
+
+
+class Keystore:
+    """
+    One keystore file.
+
+    Attributes:
+        path: The file as it was named.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        passwords: Passwords = STOCK_PASSWORDS,
+        *,
+        lock_timeout: float = LOCK_TIMEOUT,
+        max_size: int = MAX_FILE_SIZE,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        notify: Callable[[str], None] = ignore_note,
+        before_commit: Callable[[], None] = ignore_commit,
+    ) -> None:
+        """
+        Name a keystore; nothing is opened yet.
+
+        Args:
+            path: The file; it need not exist.
+            passwords: Of the file and of its entries.
+            lock_timeout: Seconds to wait for another writer.
+            max_size: Bytes beyond which the file is refused.
+            random_bytes: Returns that many random bytes, fit for keys and salts.
+            notify: Takes notes for the user, each a sentence.
+            before_commit: Called before the one step of `update` that cannot be taken back.
+        """
+        self.path = os.fspath(path)
+        self.random_bytes = random_bytes
+        self._passwords = passwords
+        self._lock_timeout = lock_timeout
+        self._max_size = max_size
+        self._notify = notify
+        self._before_commit = before_commit
+
+    def read(self) -> Store:
+        """
+        Return the entries; none where the file does not exist. Takes no lock, writes nothing.
+
+        Raises:
+            KeystoreError: One of its children says why the file cannot be read.
+        """
+        with self._about_the_file(ReadFailedError("cannot be read")):
+            return self._load(self._real_path())[1]
+
+    def update(self, change: Callable[[Store], Result], *, create: bool = False) -> Result:
+        """
+        Change the keystore: what it returns is on the disk; if it raises, nothing has changed.
+
+        The file is locked, read, changed, sealed, checked, and then replaced as a whole. A stock
+        Java writer takes no lock; where one wrote in the meantime, *change* is called again with
+        what it wrote.
+
+        Args:
+            change: Adds to and removes from the store it is given; may run several times.
+            create: Make the file, and the directories above it, where there is none.
+
+        Returns:
+            What *change* returned.
+
+        Raises:
+            KeystoreBusyError: Another writer held the lock, or kept writing, all the time.
+            NotConfirmedError: The change is in place, but the disk has not confirmed it.
+            KeystoreError: Its other children: nothing was changed.
+            ApiKeyError: What *change* raised.
+        """
+        with self._about_the_file(WriteFailedError("is not changed")):
+            path = self._real_path()
+            if ownership.stat_if_there(path) is None:
+                if not create:
+                    return change(Store.empty(self._passwords))
+                _refuse_foreign_characters(self._passwords)
+                filesystem.make_directories(os.path.dirname(path))
+            ownership.check_directory(path, lock.lock_path(path))
+            owner = ownership.owner_for(path)
+            with lock.hold(path, owner=owner, timeout=self._lock_timeout):
+                filesystem.remove_leftovers(path)
+                return self._change(path, change)
+
+    def _change(self, path: str, change: Callable[[Store], Result]) -> Result:
+        for _ in range(CHANGE_ATTEMPTS):
+            snapshot, store = self._load(path)
+            before = Counter(store.pieces())
+            result = change(store)
+            if not store.changed:
+                return result
+            expected = before - Counter(store.removed) + Counter(store.added)
+            if self._write(path, snapshot, store, expected):
+                return result
+        raise KeystoreBusyError(
+            "keeps being changed by a program that does not lock it",
+            hint="Nothing was changed. Try again when that program is done.",
+        )
+
+    def _write(
+        self, path: str, snapshot: Snapshot | None, store: Store, expected: Counter[bytes]
+    ) -> bool:
+        """Return False, and do nothing, if somebody else has changed the file meanwhile."""
+        if snapshot is not None and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        data = store.serialise(self.random_bytes)
+        if len(data) > self._max_size:
+            raise WriteFailedError(f"would grow over the limit of {self._max_size:,} bytes")
+        _check(data, expected, store)
+        if store.trailing:
+            self._notify(f"{store.trailing} bytes after the end of the keystore are dropped.")
+
+        def unchanged() -> bool:
+            now = filesystem.read(path, self._max_size)
+            return now is None if snapshot is None else snapshot.same_as(now)
+
+        return filesystem.replace(
+            path,
+            data,
+            previous=snapshot,
+            random_bytes=self.random_bytes,
+            unchanged=unchanged,
+            before_commit=self._before_commit,
+        )
+
+    def _load(self, path: str) -> tuple[Snapshot | None, Store]:
+        """Read and open the file; wait for a Java program that has truncated it to finish."""
+        deadline = time.monotonic() + TORN_READ_SECONDS
+        while True:
+            snapshot = filesystem.read(path, self._max_size)
+            if snapshot is None:
+                return None, Store.empty(self._passwords)
+            try:
+                return snapshot, Store.parse(snapshot.data, self._passwords)
+            except DamagedError as error:
+                torn = isinstance(error, TruncatedError) or not _still(snapshot, path)
+                if not torn or time.monotonic() >= deadline:
+                    raise
+            time.sleep(TORN_READ_PAUSE)
+
+    def _real_path(self) -> str:
+        """Resolve links: a linked keystore keeps its link, and its target is replaced."""
+        if not self.path:
+            raise InvalidArgumentError("The path of the keystore is empty.")
+        return os.path.realpath(self.path)
+
+    @contextmanager
+    def _about_the_file(self, failed: KeystoreError) -> Iterator[None]:
+        """Complete the errors of the layers below with the file they are about."""
+        try:
+            yield
+        except PermissionError as error:
+            raise AccessDeniedError(
+                f"Access denied to {self.path}.", hint=ownership.access_hint(self.path)
+            ) from error
+        except OSError as error:
+            raise type(failed)(f"{failed}: {error.strerror}").at(self.path) from error
+        except KeystoreError as error:
+            raise error.at(self.path) from error
+
+
+def _still(snapshot: Snapshot, path: str) -> bool:
+    status = ownership.stat_if_there(path)
+    return status is not None and filesystem.identity(status) == filesystem.identity(
+        snapshot.status
+    )
+
+
+def _check(data: bytes, expected: Counter[bytes], store: Store) -> None:
+    """Read what is about to be written: every entry that should be there must be there."""
+    if Counter(Store.parse(data, store.passwords, store.keys).pieces()) != expected:
+        raise WriteFailedError(
+            "is not changed: the new file would not hold what it should",
+            hint="This is a bug in apikey: please report it.",
+        )
+
+
+def _refuse_foreign_characters(passwords: Passwords) -> None:
+    if not (passwords.store + passwords.entries).isascii():
+        raise PasswordError(
+            "The password of a new keystore must be ASCII.",
+            hint="Java before version 25 refuses other characters.",
+        )

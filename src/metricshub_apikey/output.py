@@ -1,0 +1,196 @@
+"""
+The two streams: results on standard output, everything else on standard error.
+
+Text that comes out of a keystore or from an argument is never shown raw: see `escape`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+
+import click
+
+from .errors import ApiKeyError, OutputError, ReaderGoneError
+
+INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+PROGRESS_AFTER_SECONDS = 1.0
+
+Document = dict[str, object]
+
+
+def escape(raw: str) -> str:
+    """Return *raw* with everything that could move the cursor or hide as an escape sequence."""
+    if raw.isprintable():
+        return raw
+    from unicodedata import category
+
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if category(character) in INVISIBLE
+        else character
+        for character in raw
+    )
+
+
+class Form(Enum):
+    """How results are printed."""
+
+    TEXT = "text"
+    QUIET = "quiet"
+    JSON = "json"
+
+
+class Output:
+    """
+    Where a command's results, notes and errors go.
+
+    Attributes:
+        form: Lines for people, bare values for `$(…)`, or one JSON document, which then holds
+            the notes, too.
+    """
+
+    def __init__(self, form: Form, *, color: bool | None) -> None:
+        """
+        Open nothing.
+
+        Args:
+            form: How results are printed.
+            color: None decides by whether the stream is a terminal.
+        """
+        self.form = form
+        self._color = color
+        terminal = sys.stdout is not None and sys.stdout.isatty()
+        self._colors_results = terminal if color is None else color
+        self._notes: list[str] = []
+
+    def green(self, shown: str) -> str:
+        """Colour a part of a result line, where results are coloured."""
+        return click.style(shown, fg="green") if self._colors_results else shown
+
+    def lines(self, lines: list[str]) -> None:
+        """
+        Print result lines.
+
+        Raises:
+            OutputError: Standard output does not take them.
+            ReaderGoneError: Nobody reads it any more.
+        """
+        if lines:
+            self._print("\n".join(lines))
+
+    def document(self, document: Document) -> None:
+        """Print the command's JSON document, with the notes so far; raises as `lines` does."""
+        import json
+
+        self._print(json.dumps({**document, "notes": self._notes}, indent=2))
+
+    def _print(self, content: str) -> None:
+        if sys.stdout is None:
+            raise OutputError("Standard output is closed.")
+        try:
+            click.echo(content, color=self._color)
+        except OSError as error:
+            raise output_failed(error) from error
+
+    def note(self, sentence: str) -> None:
+        """Tell the user something that is worth knowing and no error."""
+        self._aside("Note", sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Tell the user something to act on, though the command succeeds."""
+        self._aside("Warning", sentence)
+
+    def _aside(self, kind: str, sentence: str) -> None:
+        if self.form is Form.JSON:
+            self._notes.append(sentence)
+        else:
+            self._tell(click.style(f"{kind}:", fg="yellow") + f" {escape(sentence)}")
+
+    def error(self, error: ApiKeyError) -> None:
+        """Tell the user why the command failed."""
+        if self.form is Form.JSON:
+            import json
+
+            told = {"code": error.code, "message": error.message, "hint": error.hint}
+            return self._tell(json.dumps({"error": told}))
+        self._tell(click.style(f"Error: {escape(error.message)}", fg="red"))
+        if error.hint:
+            self._tell(f"Hint: {escape(error.hint)}")
+        return None
+
+    def _tell(self, line: str) -> None:
+        # Where standard error is gone too, the exit code is all that is left.
+        try:
+            click.echo(line, err=True, color=self._color)
+        except OSError:
+            sys.stderr = None
+
+    def warn_if_readable(self) -> None:
+        """Warn where standard output is a file that group or others may read."""
+        if sys.stdout is None or sys.platform == "win32":
+            return
+        try:
+            mode = os.fstat(sys.stdout.fileno()).st_mode
+        except (OSError, ValueError):
+            return
+        if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
+            self.warn("The key goes to a file that others may read; use --out FILE instead.")
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Callable[[int, int], None]]:
+        """
+        Show a bar on a terminal's standard error while work takes longer than a second.
+
+        Yields:
+            What to call with how much is done, and how much there is.
+        """
+        if self.form is Form.JSON or sys.stderr is None or not sys.stderr.isatty():
+            yield lambda _done, _total: None
+            return
+        started = time.monotonic()
+        bars: list[_Bar] = []
+
+        def advance(done: int, total: int) -> None:
+            if not bars and time.monotonic() - started > PROGRESS_AFTER_SECONDS:
+                bars.append(_Bar(label, total))
+            for bar in bars:
+                bar.advance(done)
+
+        try:
+            yield advance
+        finally:
+            for bar in bars:
+                bar.close()
+
+
+class _Bar:
+    """A progress bar; Rich is imported only where one is shown."""
+
+    def __init__(self, label: str, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._progress = Progress(console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task(label, total=total)
+        self._progress.start()
+
+    def advance(self, done: int) -> None:
+        self._progress.update(self._task, completed=done)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def output_failed(error: OSError) -> OutputError:
+    """Return what to raise; standard output goes nowhere now, so its last flush cannot fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    kind = ReaderGoneError if isinstance(error, BrokenPipeError) else OutputError
+    return kind(f"Standard output cannot be written: {error.strerror}.")

@@ -1,0 +1,107 @@
+r"""
+Where the keystore is: the first rule that matches.
+
+1. What the user said, or the environment variable `METRICSHUB_KEYSTORE`.
+2. On Windows, `%ProgramData%\MetricsHub\security`.
+3. The installation that `apikey` was started from, or a checkout of this project; else
+   `/opt/metricshub`.
+4. The user's data folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import NamedTuple
+
+FILE_NAME = "metricshub-keystore.p12"
+ENVIRONMENT_VARIABLE = "METRICSHUB_KEYSTORE"
+DEFAULT_INSTALLATION = "/opt/metricshub"
+
+
+class Location(NamedTuple):
+    """
+    A keystore's path and why it is that one.
+
+    Attributes:
+        path: The file; it need not exist.
+        rule: A stable name for scripts.
+        reason: The same for people.
+    """
+
+    path: str
+    rule: str
+    reason: str
+
+
+def find_keystore(
+    named: str | None,
+    *,
+    environ: Mapping[str, str],
+    launcher: str,
+    platform: str = sys.platform,
+    default_installation: str = DEFAULT_INSTALLATION,
+) -> Location:
+    """
+    Return which keystore to use.
+
+    Args:
+        named: What the user asked for on the command line, or None.
+        environ: The environment variables.
+        launcher: The path `apikey` was started as, links not resolved: a link
+            `/opt/metricshub/bin/apikey` means the installation `/opt/metricshub`.
+        platform: As `sys.platform`.
+        default_installation: Where MetricsHub's packages install.
+    """
+    if named is not None:
+        return Location(named, "option", "the option --keystore")
+    if from_environment := environ.get(ENVIRONMENT_VARIABLE):
+        reason = f"the environment variable {ENVIRONMENT_VARIABLE}"
+        return Location(from_environment, "environment", reason)
+    if platform == "win32" and (program_data := environ.get("ProgramData")):
+        path = os.path.join(program_data, "MetricsHub", "security", FILE_NAME)
+        return Location(path, "program-data", "the program data folder of Windows")
+    if (location := _started_from(launcher)) is not None:
+        return location
+    if os.path.isdir(default_installation):
+        path = _in_installation(default_installation)
+        return Location(path, "default-installation", f"{default_installation} is there")
+    from platformdirs import user_data_dir
+
+    path = os.path.join(user_data_dir("metricshub", appauthor=False), FILE_NAME)
+    return Location(path, "user-data", "the user's data folder")
+
+
+def _started_from(launcher: str) -> Location | None:
+    folder, name = os.path.split(os.path.dirname(os.path.abspath(launcher)))
+    if name == "bin" and _is_checkout(folder):
+        reason = "the checkout apikey was started from"
+        return Location(_in_installation(folder), "checkout", reason)
+    if name == "bin" and _is_installation(folder):
+        reason = "the installation apikey was started from"
+        return Location(_in_installation(folder), "installation", reason)
+    return None
+
+
+def _is_installation(folder: str) -> bool:
+    return os.path.isdir(os.path.join(folder, "lib", "app")) or any(
+        os.path.isfile(os.path.join(folder, *parts, FILE_NAME))
+        for parts in (("security",), ("lib", "security"))
+    )
+
+
+def _is_checkout(folder: str) -> bool:
+    return os.path.isfile(os.path.join(folder, "pyproject.toml")) and os.path.isdir(
+        os.path.join(folder, "src", "metricshub_apikey")
+    )
+
+
+def _in_installation(folder: str) -> str:
+    """Return the keystore's path; MetricsHub's packages use `lib`, and link `security` to it."""
+    library = os.path.join(folder, "lib")
+    if os.path.isdir(os.path.join(library, "security")) or os.path.isdir(
+        os.path.join(library, "app")
+    ):
+        return os.path.join(library, "security", FILE_NAME)
+    return os.path.join(folder, "security", FILE_NAME)

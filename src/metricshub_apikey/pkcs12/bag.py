@@ -1,0 +1,161 @@
+"""
+One SafeBag (RFC 7292, section 4.2), kept as the very bytes it came in.
+
+Whatever is inside, known or not, is written back as it was read. A bag looks into its bytes only
+when asked: for its alias, its creation time, or the encrypted value of a secret.
+"""
+
+from __future__ import annotations
+
+from metricshub_apikey.errors import (
+    DamagedError,
+    EntryUnreadableError,
+    LimitError,
+    UnsupportedError,
+)
+
+from . import der
+from .kdf import MAX_ITERATIONS
+from .pbe import Encrypted, Pbes2, encode_pbes2, parse_algorithm
+
+SECRET_BAG = der.oid("1.2.840.113549.1.12.10.1.5")
+SHROUDED_KEY_BAG = der.oid("1.2.840.113549.1.12.10.1.2")
+FRIENDLY_NAME = der.oid("1.2.840.113549.1.9.20")
+LOCAL_KEY_ID = der.oid("1.2.840.113549.1.9.21")
+AES = der.oid("2.16.840.1.101.3.4.1")
+
+CREATION_TIME = b"Time "
+
+
+class Bag:
+    """
+    A SafeBag.
+
+    Attributes:
+        raw: Its encoding, from the first byte to the last.
+        alias: The friendlyName folded to lower case as Java does, or None.
+    """
+
+    __slots__ = ("_attributes", "_value", "alias", "raw")
+
+    def __init__(self, raw: bytes) -> None:
+        """
+        Read the outline of *raw*, one whole SafeBag.
+
+        Raises:
+            DamagedError: It is none.
+        """
+        start, end = der.enter(raw, 0, len(raw), der.SEQUENCE)
+        _, value = der.enter(raw, start, end, der.OID)
+        _, attributes = der.enter(raw, value, end, der.CONTEXT_0)
+        if end != len(raw):
+            raise der.malformed(end)
+        self.raw = raw
+        self._value = value
+        self._attributes = attributes
+        name = self._attribute(FRIENDLY_NAME, der.BMP_STRING)
+        self.alias = None if name is None else fold(name.decode("utf-16-be", "surrogatepass"))
+
+    @property
+    def created_ms(self) -> int | None:
+        """Milliseconds since 1970 UTC, as Java keeps them in the localKeyID; None if it is odd."""
+        local_key_id = self._attribute(LOCAL_KEY_ID, der.OCTETS) or b""
+        digits = local_key_id.removeprefix(CREATION_TIME)
+        if digits == local_key_id or not digits.isdigit() or len(digits) > 15:
+            return None
+        return int(digits)
+
+    def encrypted(self) -> Encrypted:
+        """
+        Return the encrypted value of a secret.
+
+        Raises:
+            EntryUnreadableError: This is no secret entry, or not one that can be decrypted.
+        """
+        try:
+            return self._read_encrypted()
+        except DamagedError as error:
+            raise EntryUnreadableError("it is not a secret entry") from error
+        except (UnsupportedError, LimitError) as error:
+            raise EntryUnreadableError(f"it {error}") from error
+
+    def _read_encrypted(self) -> Encrypted:
+        raw = self.raw
+        if not raw.startswith(SECRET_BAG, self._value - len(SECRET_BAG)):
+            raise der.malformed(self._value)
+        outer, end = der.enter(raw, self._value, len(raw), der.CONTEXT_0)
+        body, end = der.enter(raw, outer, end, der.SEQUENCE)
+        if not raw.startswith(SHROUDED_KEY_BAG, body):
+            raise UnsupportedError("is not stored as a shrouded key")
+        at, end = der.enter(raw, body + len(SHROUDED_KEY_BAG), end, der.CONTEXT_0)
+        at, end = der.enter(raw, at, end, der.OCTETS)
+        at, end = der.enter(raw, at, end, der.SEQUENCE)
+        body, stop = der.enter(raw, at, end, der.SEQUENCE)
+        algorithm = parse_algorithm(raw[body:stop])
+        if not 1 <= algorithm.kdf.iterations <= MAX_ITERATIONS:
+            raise LimitError(f"has an iteration count outside the limit of 1 to {MAX_ITERATIONS:,}")
+        body, stop = der.enter(raw, stop, end, der.OCTETS)
+        return Encrypted(algorithm, raw[body:stop])
+
+    def _attribute(self, name: bytes, tag: int) -> bytes | None:
+        """Return the content of the first value of the attribute *name*; None if it is odd."""
+        raw, at = self.raw, self._attributes
+        if at == len(raw):
+            return None
+        at, end = der.enter(raw, at, len(raw), der.SET)
+        while at < end:
+            body, at = der.enter(raw, at, end, der.SEQUENCE)
+            if raw.startswith(name, body):
+                return _first_value(raw, body + len(name), at, tag)
+        return None
+
+
+def _first_value(raw: bytes, start: int, end: int, tag: int) -> bytes | None:
+    body, stop = der.enter(raw, start, end, der.SET)
+    if body == stop or raw[body] != tag:
+        return None
+    value, stop = der.enter(raw, body, stop, tag)
+    return None if tag == der.BMP_STRING and (stop - value) % 2 else raw[value:stop]
+
+
+def fold(alias: str) -> str:
+    """Return *alias* as Java stores and compares it: `toLowerCase(Locale.ENGLISH)`."""
+    return alias.lower()
+
+
+def secret_value(plaintext: bytes) -> bytes:
+    """
+    Return the value inside a decrypted secret, `SEQ{ INT 0, AlgorithmIdentifier, OCTETS value }`.
+
+    Raises:
+        DamagedError: The plaintext is no such structure; so the password was wrong.
+    """
+    start, end = der.enter(plaintext, 0, len(plaintext), der.SEQUENCE)
+    _, at = der.enter(plaintext, start, end, der.INTEGER)
+    _, at = der.enter(plaintext, at, end, der.SEQUENCE)
+    body, stop = der.enter(plaintext, at, end, der.OCTETS)
+    return plaintext[body:stop]
+
+
+def encode_secret(value: bytes) -> bytes:
+    """Return the plaintext of a secret; NULL after the OID, as JDK 17 writes it."""
+    return der.sequence(der.integer(0), der.sequence(AES, der.NULL), der.octets(value))
+
+
+def encode_bag(alias: str, created_ms: int, algorithm: Pbes2, ciphertext: bytes) -> bytes:
+    """
+    Return a secret's SafeBag, byte for byte as JDK 17 writes it.
+
+    The localKeyID is never left out: JDK 8u252 crashes without one, and 11.0.5 to 11.0.10 drop
+    the entry silently. The attributes stand in Java's order, not in DER's.
+    """
+    shrouded = der.sequence(encode_pbes2(algorithm), der.octets(ciphertext))
+    key_bag = der.sequence(SHROUDED_KEY_BAG, der.element(der.CONTEXT_0, der.octets(shrouded)))
+    name = der.element(der.BMP_STRING, alias.encode("utf-16-be"))
+    created = der.octets(CREATION_TIME + str(created_ms).encode())
+    attributes = der.element(
+        der.SET,
+        der.sequence(FRIENDLY_NAME, der.element(der.SET, name)),
+        der.sequence(LOCAL_KEY_ID, der.element(der.SET, created)),
+    )
+    return der.sequence(SECRET_BAG, der.element(der.CONTEXT_0, key_bag), attributes)

@@ -1,0 +1,153 @@
+"""
+One ContentInfo of the authenticated safe (RFC 7292, section 4.1) and the bags in it.
+
+Java writes at most two: plain `data` with secrets and shrouded keys, and `encryptedData` with
+certificates. Others are read too; one that is not understood is kept as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from metricshub_apikey.errors import DamagedError, LimitError, UnsupportedError
+
+from . import der
+from .bag import Bag
+from .kdf import KdfParameters, KeyDerivation
+from .pbe import (
+    AES_256_KEY,
+    AES_BLOCK,
+    ITERATIONS,
+    SALT_SIZE,
+    DecryptionError,
+    Encrypted,
+    Pbes2,
+    decrypt,
+    encode_pbes2,
+    encrypt,
+    parse_algorithm,
+)
+
+DATA = der.oid("1.2.840.113549.1.7.1")
+ENCRYPTED_DATA = der.oid("1.2.840.113549.1.7.6")
+
+MAX_BAGS = 100_000
+
+
+class Contents:
+    """
+    A ContentInfo; its bytes are kept until its bags change.
+
+    Attributes:
+        bags: The SafeBags inside, in order; empty where they cannot be read.
+        plain: Whether it is `data`, which takes new entries; else it is encrypted or unknown.
+    """
+
+    __slots__ = ("_raw", "bags", "plain")
+
+    def __init__(self, raw: bytes | None, bags: list[Bag], *, plain: bool = True) -> None:
+        self._raw = raw
+        self.bags = bags
+        self.plain = plain
+
+    @classmethod
+    def parse(cls, raw: bytes, password: str, keys: KeyDerivation) -> Contents:
+        """
+        Read one ContentInfo.
+
+        Raises:
+            DamagedError: It is none, or its plain bags are none.
+            LimitError: More bags, or a more expensive encryption, than a limit allows.
+        """
+        start, end = der.enter(raw, 0, len(raw), der.SEQUENCE)
+        _, at = der.enter(raw, start, end, der.OID)
+        if raw.startswith(DATA, start):
+            body, stop = der.enter(raw, at, end, der.CONTEXT_0)
+            body, stop = der.enter(raw, body, stop, der.OCTETS)
+            return cls(raw, split_bags(raw[body:stop]))
+        if not raw.startswith(ENCRYPTED_DATA, start):
+            return cls(raw, [], plain=False)
+        try:
+            return cls(raw, split_bags(_open(raw, at, end, password, keys)), plain=False)
+        except (DecryptionError, DamagedError, UnsupportedError):
+            # Certificates of another tool or under another password: not ours to understand.
+            return cls(raw, [], plain=False)
+
+    @property
+    def changed(self) -> bool:
+        """Whether `encode` will make new bytes."""
+        return self._raw is None
+
+    def pieces(self) -> list[bytes]:
+        """Return the encodings of the bags, or of the whole where there are none to see."""
+        if self.plain or self.bags or self._raw is None:
+            return [bag.raw for bag in self.bags]
+        return [self._raw]
+
+    def append(self, bag: Bag) -> None:
+        """Add *bag* at the end."""
+        self.bags.append(bag)
+        self._raw = None
+
+    def remove(self, unwanted: set[Bag]) -> None:
+        """Cut out the *unwanted* bags that are in here; the others keep their bytes."""
+        kept = [bag for bag in self.bags if bag not in unwanted]
+        if len(kept) != len(self.bags):
+            self.bags = kept
+            self._raw = None
+
+    def encode(
+        self, password: str, keys: KeyDerivation, random_bytes: Callable[[int], bytes]
+    ) -> bytes:
+        """Return the ContentInfo: the bytes it came in, or new ones around the same bags."""
+        if self._raw is None:
+            safe = der.sequence(*(bag.raw for bag in self.bags))
+            if self.plain:
+                self._raw = der.sequence(DATA, der.element(der.CONTEXT_0, der.octets(safe)))
+            else:
+                self._raw = _close(safe, password, keys, random_bytes)
+        return self._raw
+
+
+def split_bags(safe: bytes) -> list[Bag]:
+    """
+    Return the bags of a SafeContents.
+
+    Raises:
+        DamagedError: The bytes are no SafeContents.
+        LimitError: There are too many bags.
+    """
+    start, end = der.enter(safe, 0, len(safe), der.SEQUENCE)
+    if end != len(safe):
+        raise der.malformed(end)
+    encoded = der.split(safe, start, end, der.SEQUENCE)
+    if len(encoded) > MAX_BAGS:
+        raise LimitError(f"holds more entries than the limit of {MAX_BAGS:,}")
+    return [Bag(raw) for raw in encoded]
+
+
+def _open(raw: bytes, start: int, end: int, password: str, keys: KeyDerivation) -> bytes:
+    """Return the SafeContents inside an EncryptedData (RFC 5652, section 8)."""
+    body, stop = der.enter(raw, start, end, der.CONTEXT_0)
+    body, stop = der.enter(raw, body, stop, der.SEQUENCE)
+    _, at = der.enter(raw, body, stop, der.INTEGER)
+    at, stop = der.enter(raw, at, stop, der.SEQUENCE)
+    _, at = der.enter(raw, at, stop, der.OID)
+    body, at = der.enter(raw, at, stop, der.SEQUENCE)
+    algorithm = parse_algorithm(raw[body:at])
+    body, stop = der.enter(raw, at, stop, der.CONTEXT_0_OCTETS)
+    return decrypt(Encrypted(algorithm, raw[body:stop]), password, keys)
+
+
+def _close(
+    safe: bytes, password: str, keys: KeyDerivation, random_bytes: Callable[[int], bytes]
+) -> bytes:
+    """Return an EncryptedData ContentInfo as JDK 17 writes it, under a fresh salt."""
+    kdf = KdfParameters(random_bytes(SALT_SIZE), ITERATIONS, "sha256")
+    algorithm = Pbes2(kdf, AES_256_KEY, random_bytes(AES_BLOCK))
+    ciphertext = encrypt(algorithm, password, safe, keys)
+    content = der.sequence(
+        DATA, encode_pbes2(algorithm), der.element(der.CONTEXT_0_OCTETS, ciphertext)
+    )
+    encrypted_data = der.sequence(der.integer(0), content)
+    return der.sequence(ENCRYPTED_DATA, der.element(der.CONTEXT_0, encrypted_data))

@@ -1,0 +1,303 @@
+"""
+A whole PKCS#12 file in memory: read it, add and remove secrets, write it again.
+
+    >>> import os
+    >>> store = Store.empty(Passwords("changeit", "secret"))
+    >>> store.add("greeting", b"hello", created_ms=0, random_bytes=os.urandom)
+    >>> again = Store.parse(store.serialise(os.urandom), store.passwords)
+    >>> [(bag.alias, again.value(bag)) for bag in again.bags]
+    [('greeting', b'hello')]
+
+What is not asked to change stays as it is, byte for byte; only the MAC is made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from metricshub_apikey.errors import (
+    DamagedError,
+    EntryUnreadableError,
+    LimitError,
+    NotAKeystoreError,
+    TruncatedError,
+    UnsupportedError,
+)
+
+from . import der, mac
+from .bag import Bag, encode_bag, encode_secret, fold, secret_value
+from .contents import DATA, MAX_BAGS, Contents
+from .kdf import KdfParameters, KeyDerivation, Passwords
+from .pbe import (
+    AES_256_KEY,
+    AES_BLOCK,
+    ITERATIONS,
+    SALT_SIZE,
+    Encrypted,
+    Pbes2,
+    decrypt_all,
+    derivations,
+    encrypt,
+)
+
+SIGNED_DATA = der.oid("1.2.840.113549.1.7.2")
+PFX_VERSION = 3
+
+MIN_SHARED_SALT = 16
+
+
+class Store:
+    """
+    The entries of a keystore, in order.
+
+    Attributes:
+        passwords: What opens it.
+        keys: What was derived for it so far.
+        added: The encodings of the bags that `add` made.
+        removed: The encodings of the bags that `remove` cut out.
+        trailing: How many bytes followed the keystore in the file; they are not written again.
+    """
+
+    def __init__(
+        self,
+        contents: list[Contents],
+        seal: mac.Mac | None,
+        passwords: Passwords,
+        keys: KeyDerivation,
+        *,
+        trailing: int = 0,
+    ) -> None:
+        """Use `parse` or `empty` instead."""
+        self._contents = contents
+        self._seal = seal
+        self.keys = keys
+        self.added: list[bytes] = []
+        self.removed: list[bytes] = []
+        self.passwords = passwords
+        self.trailing = trailing
+
+    @classmethod
+    def empty(cls, passwords: Passwords, keys: KeyDerivation | None = None) -> Store:
+        """Return a keystore without entries."""
+        return cls([], None, passwords, keys or KeyDerivation())
+
+    @classmethod
+    def parse(cls, data: bytes, passwords: Passwords, keys: KeyDerivation | None = None) -> Store:
+        """
+        Read a whole file and check its MAC; no entry is decrypted yet.
+
+        Args:
+            data: The file's bytes.
+            passwords: Of the store and of its entries.
+            keys: Where keys are derived; share one to derive each key once.
+
+        Raises:
+            NotAKeystoreError: The bytes are something else.
+            TruncatedError: They end too early.
+            DamagedError: The password is wrong, or the bytes are damaged.
+            UnsupportedError: BER, another version, no MAC, public-key integrity.
+            LimitError: It asks for more than a limit allows.
+        """
+        keys = keys or KeyDerivation()
+        safe, at, end = _open_pfx(data)
+        if at == end:
+            raise UnsupportedError("has no MAC: anybody could have forged its entries")
+        body, stop = der.enter(data, at, end, der.SEQUENCE)
+        if stop != end:
+            raise der.malformed(stop)
+        seal = mac.parse_mac(data, body, stop)
+        mac.verify(seal, safe, passwords.store, keys)
+        contents = _parse_safe(safe, passwords.store, keys)
+        return cls(contents, seal, passwords, keys, trailing=len(data) - end)
+
+    @property
+    def bags(self) -> list[Bag]:
+        """Every entry, in order; entries of foreign kinds included."""
+        return [bag for contents in self._contents for bag in contents.bags]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was added or removed."""
+        return bool(self.added or self.removed)
+
+    def pieces(self) -> list[bytes]:
+        """Return the encodings of all bags, and of the parts that are not understood."""
+        return [piece for contents in self._contents for piece in contents.pieces()]
+
+    def find(self, alias: str) -> list[Bag]:
+        """Return the bags with *alias*, whatever its case; of several, the last one counts."""
+        folded = fold(alias)
+        return [bag for bag in self.bags if bag.alias == folded]
+
+    def value(self, bag: Bag) -> bytes:
+        """
+        Decrypt one secret.
+
+        Raises:
+            EntryUnreadableError: No secret, another password, or an algorithm that is not read.
+            LimitError: The run's budget of iterations is used up.
+        """
+        (value,) = self.values([bag])
+        if isinstance(value, EntryUnreadableError):
+            raise value
+        return value
+
+    def values(
+        self, bags: Iterable[Bag], progress: Callable[[int, int], None] | None = None
+    ) -> list[bytes | EntryUnreadableError]:
+        """
+        Decrypt many secrets; all processors derive their keys.
+
+        Args:
+            bags: Which ones.
+            progress: Called with how many keys are derived, and how many there are.
+
+        Returns:
+            For each its value, or why it cannot be read.
+
+        Raises:
+            LimitError: All of them together ask for more iterations than the limit allows.
+        """
+        outlines = [_encrypted(bag) for bag in bags]
+        secrets = [one for one in outlines if isinstance(one, Encrypted)]
+        wanted = dict.fromkeys(key for one in secrets for key in derivations(one.algorithm))
+        password = self.passwords.entries
+        self.keys.derive_all(password, list(wanted), progress)
+        opened = iter(decrypt_all(secrets, password, self.keys))
+        return [_value(next(opened)) if isinstance(one, Encrypted) else one for one in outlines]
+
+    def add(
+        self, alias: str, value: bytes, *, created_ms: int, random_bytes: Callable[[int], bytes]
+    ) -> None:
+        """
+        Put a new secret behind the others.
+
+        It shares its PBKDF2 salt with the secrets of ours that are there already, so one
+        derivation opens them all; the initialisation vector is its own.
+
+        Args:
+            alias: Stored in lower case; any characters but lone surrogates.
+            value: The secret's bytes.
+            created_ms: Milliseconds since 1970 UTC.
+            random_bytes: Returns that many random bytes.
+        """
+        if sum(len(contents.bags) for contents in self._contents) >= MAX_BAGS:
+            raise LimitError(f"holds as many entries as the limit of {MAX_BAGS:,} allows")
+        kdf = self._shared_kdf(alias) or KdfParameters(
+            random_bytes(SALT_SIZE), ITERATIONS, "sha256"
+        )
+        algorithm = Pbes2(kdf, AES_256_KEY, random_bytes(AES_BLOCK))
+        plaintext = encode_secret(value)
+        ciphertext = encrypt(algorithm, self.passwords.entries, plaintext, self.keys)
+        bag = Bag(encode_bag(fold(alias), created_ms, algorithm, ciphertext))
+        self._last_plain_contents().append(bag)
+        self.added.append(bag.raw)
+
+    def _shared_kdf(self, alias: str) -> KdfParameters | None:
+        """Return the derivation of the last modern secret with the same prefix (`api_key:`)."""
+        prefix, colon, _ = fold(alias).partition(":")
+        backwards = (bag for part in reversed(self._contents) for bag in reversed(part.bags))
+        for bag in backwards:
+            if not (bag.alias or "").startswith(prefix + colon):
+                continue
+            try:
+                algorithm = bag.encrypted().algorithm
+            except EntryUnreadableError:
+                continue
+            kdf = algorithm.kdf
+            if isinstance(algorithm, Pbes2) and kdf[1:] == (ITERATIONS, "sha256"):
+                return kdf if len(kdf.salt) >= MIN_SHARED_SALT else None
+        return None
+
+    def _last_plain_contents(self) -> Contents:
+        for contents in reversed(self._contents):
+            if contents.plain:
+                return contents
+        # Java puts the plain part before the encrypted one.
+        self._contents.insert(0, Contents(None, []))
+        return self._contents[0]
+
+    def remove(self, bags: Iterable[Bag]) -> None:
+        """Cut out *bags*; what was a part of only these goes with them, as in Java."""
+        unwanted = set(bags)
+        for contents in self._contents:
+            contents.remove(unwanted)
+        self._contents = [part for part in self._contents if part.bags or not part.changed]
+        self.removed.extend(bag.raw for bag in unwanted)
+
+    def serialise(self, random_bytes: Callable[[int], bytes]) -> bytes:
+        """
+        Return the whole file, freshly sealed.
+
+        Raises:
+            UnsupportedError: The file's MAC is of a kind that is only read.
+        """
+        password = self.passwords.store
+        safe = der.sequence(
+            *(part.encode(password, self.keys, random_bytes) for part in self._contents)
+        )
+        seal = mac.seal(safe, password, self.keys, like=self._seal, random_bytes=random_bytes)
+        content = der.sequence(DATA, der.element(der.CONTEXT_0, der.octets(safe)))
+        return der.sequence(der.integer(PFX_VERSION), content, seal)
+
+
+def _encrypted(bag: Bag) -> Encrypted | EntryUnreadableError:
+    try:
+        return bag.encrypted()
+    except EntryUnreadableError as error:
+        return error
+
+
+def _value(plaintext: bytes | None) -> bytes | EntryUnreadableError:
+    try:
+        if plaintext is not None:
+            return secret_value(plaintext)
+    except (DamagedError, UnsupportedError):
+        pass  # The password was wrong, and the padding right by chance.
+    return EntryUnreadableError("it has another password or is damaged")
+
+
+def _open_pfx(data: bytes) -> tuple[bytes, int, int]:
+    """Return the authenticated safe's bytes, where the MacData begins, and where the PFX ends."""
+    start, end = _enter_pfx(data)
+    try:
+        body, at = der.enter(data, start, end, der.INTEGER)
+        version = der.read_integer(data, body, at)
+        content, stop = der.enter(data, at, end, der.SEQUENCE)
+        _, inner = der.enter(data, content, stop, der.OID)
+    except DamagedError:
+        raise NotAKeystoreError from None
+    if version != PFX_VERSION:
+        raise UnsupportedError(f"is a PKCS#12 file of version {version}; only version 3 is read")
+    if data.startswith(SIGNED_DATA, content):
+        raise UnsupportedError("is sealed with a public key; only passwords are supported")
+    if not data.startswith(DATA, content):
+        raise NotAKeystoreError
+    body, inner = der.enter(data, inner, stop, der.CONTEXT_0)
+    body, inner = der.enter(data, body, inner, der.OCTETS)
+    return data[body:inner], stop, end
+
+
+def _enter_pfx(data: bytes) -> tuple[int, int]:
+    """Enter the outermost SEQUENCE; tell a file cut short from one that never was a keystore."""
+    if not data:
+        raise TruncatedError(hint="The file is empty.")
+    if data[0] != der.SEQUENCE:
+        raise NotAKeystoreError
+    try:
+        return der.enter(data, 0, len(data), der.SEQUENCE)
+    except DamagedError:
+        raise TruncatedError(hint="The file ends too early.") from None
+
+
+def _parse_safe(safe: bytes, password: str, keys: KeyDerivation) -> list[Contents]:
+    start, end = der.enter(safe, 0, len(safe), der.SEQUENCE)
+    if end != len(safe):
+        raise der.malformed(end)
+    parts = der.split(safe, start, end, der.SEQUENCE)
+    contents = [Contents.parse(raw, password, keys) for raw in parts]
+    count = sum(len(part.bags) for part in contents)
+    if count > MAX_BAGS:
+        raise LimitError(f"holds more entries than the limit of {MAX_BAGS:,}")
+    keys.allow(count)
+    return contents

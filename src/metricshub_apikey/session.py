@@ -1,0 +1,69 @@
+"""What the options common to all commands ask for, and what is made of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime
+from functools import cached_property
+
+from .errors import InvalidArgumentError
+from .expiry import to_local
+from .interrupts import Interrupts
+from .keystore import LOCK_TIMEOUT, Keystore
+from .output import Form, Output
+from .passwords import read_passwords
+from .paths import Location, find_keystore
+from .registry import ApiKeyRegistry, utc_now
+
+LAUNCHER_VARIABLE = "APIKEY_LAUNCHER"
+PASSWORD_FILE_VARIABLE = "METRICSHUB_KEYSTORE_PASSWORD_FILE"  # noqa: S105 - the name of a variable
+
+COLORS = {"always": True, "never": False, "auto": None}
+
+
+class Session:
+    """One run of the command; the attributes without a default hold the common options."""
+
+    def __init__(self) -> None:
+        """Start with no option given."""
+        self.interrupts = Interrupts()
+        self.keystore: str | None = None
+        self.password_file: str | None = None
+        self.lock_timeout: float | None = None
+        self.color: str = "auto"
+        self.output: str = "text"
+        self.quiet: bool = False
+
+    @cached_property
+    def out(self) -> Output:
+        """Where everything is printed."""
+        no_color = self.color == "auto" and bool(os.environ.get("NO_COLOR"))
+        color = False if no_color else COLORS[self.color]
+        if self.quiet and self.output == "json":
+            raise InvalidArgumentError("--quiet and --output json exclude each other.")
+        return Output(Form.QUIET if self.quiet else Form(self.output), color=color)
+
+    @cached_property
+    def location(self) -> Location:
+        """Which keystore to use."""
+        launcher = os.environ.get(LAUNCHER_VARIABLE) or sys.argv[0]
+        return find_keystore(self.keystore, environ=os.environ, launcher=launcher)
+
+    @cached_property
+    def registry(self) -> ApiKeyRegistry:
+        """The API keys in that keystore."""
+        password_file = self.password_file or os.environ.get(PASSWORD_FILE_VARIABLE) or None
+        keystore = Keystore(
+            self.location.path,
+            read_passwords(password_file, self.out.warn),
+            lock_timeout=LOCK_TIMEOUT if self.lock_timeout is None else self.lock_timeout,
+            notify=self.out.note,
+            before_commit=self.interrupts.hold,
+        )
+        return ApiKeyRegistry(keystore)
+
+    @property
+    def now(self) -> datetime:
+        """The local time, as a server on this machine sees it."""
+        return to_local(utc_now())
