@@ -125,8 +125,12 @@ def apikey(context: click.Context) -> None:
 
 @apikey.command()
 @click.argument("alias")
-@click.option("--expires-on", metavar="TIME", help="YYYY-MM-DD[Thh:mm[:ss]], local time.")
-@click.option("--expires-in", metavar="LENGTH", help="90d, 12h, 30m, 2w, 1y or 1d12h.")
+@click.option(
+    "--expires-on", metavar="TIME", help="Last moment of the key: YYYY-MM-DD[Thh:mm[:ss]], local."
+)
+@click.option(
+    "--expires-in", metavar="LENGTH", help="Life of the key: 90d, 12h, 30m, 2w, 1y or 1d12h."
+)
 @click.option("--out", metavar="FILE", help="Write the key to a new file that only you can read.")
 @click.option("--if-missing", is_flag=True, help="Succeed if the alias exists already.")
 @_quiet("Print the key alone.")

@@ -79,8 +79,10 @@ def promise(alias: str) -> Iterator[None]:
     try:
         yield
     except (OSError, OutputError, Interrupted) as error:
+        import shlex
+
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise NotDeliveredError(
             f"The API key with alias '{alias}' was created but not delivered: {reason}",
-            hint=f"Revoke it, then create it again: apikey revoke '{alias}'",
+            hint=f"Revoke it, then create it again: apikey revoke {shlex.quote(alias)}",
         ) from error

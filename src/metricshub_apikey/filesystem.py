@@ -131,25 +131,31 @@ def replace(
         OSError: Nothing was changed.
     """
     temporary = _temporary_name(path, random_bytes(RANDOM_PART).hex())
-    descriptor = create_private(temporary)
     try:
-        try:
-            write_all(descriptor, data)
-            ownership.dress(descriptor, path, previous.status if previous else None)
-            sync(descriptor)
-        finally:
-            os.close(descriptor)
+        _write_temporary(temporary, data, like=path, previous=previous)
         if not unchanged():
             os.unlink(temporary)
             return False
         before_commit()
         _rename(temporary, path)
+    except FileExistsError:  # somebody else's: leave it alone
+        raise
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
     _confirm(path)
     return True
+
+
+def _write_temporary(name: str, data: bytes, *, like: str, previous: Snapshot | None) -> None:
+    descriptor = create_private(name)
+    try:
+        write_all(descriptor, data)
+        ownership.dress(descriptor, like, previous.status if previous else None)
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def create_private(path: str) -> int:

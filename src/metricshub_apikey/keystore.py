@@ -101,7 +101,7 @@ class Keystore:
         Raises:
             KeystoreError: One of its children says why the file cannot be read.
         """
-        with self._about_the_file(ReadFailedError("cannot be read")):
+        with self._guarded(ReadFailedError("cannot be read")):
             return self._load(self._real_path())[1]
 
     def update(self, change: Callable[[Store], Result], *, create: bool = False) -> Result:
@@ -125,7 +125,7 @@ class Keystore:
             KeystoreError: Its other children: nothing was changed.
             ApiKeyError: What *change* raised.
         """
-        with self._about_the_file(WriteFailedError("is not changed")):
+        with self._guarded(WriteFailedError("is not changed")):
             path = self._real_path()
             if ownership.stat_if_there(path) is None:
                 if not create:
@@ -201,18 +201,25 @@ class Keystore:
         return os.path.realpath(self.path)
 
     @contextmanager
-    def _about_the_file(self, failed: KeystoreError) -> Iterator[None]:
-        """Complete the errors of the layers below with the file they are about."""
+    def named_in_errors(self) -> Iterator[None]:
+        """Complete the errors of whatever is done with a store with the file they are about."""
         try:
             yield
+        except KeystoreError as error:
+            raise error.at(self.path) from error
+
+    @contextmanager
+    def _guarded(self, failed: KeystoreError) -> Iterator[None]:
+        """Turn what the operating system refuses into errors of ours, too."""
+        try:
+            with self.named_in_errors():
+                yield
         except PermissionError as error:
             raise AccessDeniedError(
                 f"Access denied to {self.path}.", hint=ownership.access_hint(self.path)
             ) from error
         except OSError as error:
             raise type(failed)(f"{failed}: {error.strerror}").at(self.path) from error
-        except KeystoreError as error:
-            raise error.at(self.path) from error
 
 
 def _still(snapshot: Snapshot, path: str) -> bool:

@@ -80,7 +80,7 @@ class ApiKeyRegistry:
         try:
             return self.keystore.update(add, create=True)
         except NotConfirmedError as error:
-            hint = f"Check the disk. The key was not handed out: apikey revoke '{alias}'"
+            hint = f"Check the disk. Nobody got the key: revoke '{alias}', then create it again."
             raise NotConfirmedError(error.message, hint=hint) from error
 
     def require_free(self, alias: str) -> None:
@@ -109,11 +109,12 @@ class ApiKeyRegistry:
         """
         store = self.keystore.read()
         entries = _entries(store)
-        values = store.values(entries.values(), progress)
-        return tuple(
-            _open(alias, bag, value)
-            for (alias, bag), value in zip(entries.items(), values, strict=True)
-        )
+        with self.keystore.named_in_errors():
+            values = store.values(entries.values(), progress)
+            return tuple(
+                _open(alias, bag, value)
+                for (alias, bag), value in zip(entries.items(), values, strict=True)
+            )
 
     def aliases(self) -> tuple[str, ...]:
         """Return the aliases in the order of the keystore, without decrypting any entry."""

@@ -25,6 +25,7 @@ LOCAL_KEY_ID = der.oid("1.2.840.113549.1.9.21")
 AES = der.oid("2.16.840.1.101.3.4.1")
 
 CREATION_TIME = b"Time "
+MAX_ATTRIBUTES = 32
 
 
 class Bag:
@@ -103,11 +104,13 @@ class Bag:
         if at == len(raw):
             return None
         at, end = der.enter(raw, at, len(raw), der.SET)
-        while at < end:
+        for _ in range(MAX_ATTRIBUTES):
+            if at >= end:
+                return None
             body, at = der.enter(raw, at, end, der.SEQUENCE)
             if raw.startswith(name, body):
                 return _first_value(raw, body + len(name), at, tag)
-        return None
+        raise LimitError(f"has an entry with more attributes than the limit of {MAX_ATTRIBUTES}")
 
 
 def _first_value(raw: bytes, start: int, end: int, tag: int) -> bytes | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metricshub_apikey.errors import DamagedError, LimitError, UnsupportedError
+from metricshub_apikey.errors import DamagedError, UnsupportedError
 
 from . import der
 from .bag import Bag
@@ -120,9 +120,7 @@ def split_bags(safe: bytes) -> list[Bag]:
     start, end = der.enter(safe, 0, len(safe), der.SEQUENCE)
     if end != len(safe):
         raise der.malformed(end)
-    encoded = der.split(safe, start, end, der.SEQUENCE)
-    if len(encoded) > MAX_BAGS:
-        raise LimitError(f"holds more entries than the limit of {MAX_BAGS:,}")
+    encoded = der.split(safe, start, end, der.SEQUENCE, most=MAX_BAGS, what="entries")
     return [Bag(raw) for raw in encoded]
 
 

@@ -69,11 +69,19 @@ def enter(data: bytes, start: int, end: int, tag: int) -> tuple[int, int]:
     return content, stop
 
 
-def split(data: bytes, start: int, end: int, tag: int) -> list[bytes]:
-    """Return the elements, all of which must have *tag*, that fill *start* to *end*."""
-    elements = []
+def split(data: bytes, start: int, end: int, tag: int, *, most: int, what: str) -> list[bytes]:
+    """
+    Return the elements, all of which must have *tag*, that fill *start* to *end*.
+
+    Raises:
+        DamagedError: Something else is there.
+        LimitError: There are more than *most*; *what* they are is for the message.
+    """
+    elements: list[bytes] = []
     while start < end:
         _, stop = enter(data, start, end, tag)
+        if len(elements) == most:
+            raise LimitError(f"holds more {what} than the limit of {most:,}")
         elements.append(data[start:stop])
         start = stop
     return elements

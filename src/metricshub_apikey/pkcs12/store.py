@@ -43,6 +43,7 @@ from .pbe import (
 SIGNED_DATA = der.oid("1.2.840.113549.1.7.2")
 PFX_VERSION = 3
 
+MAX_PARTS = 1_000
 MIN_SHARED_SALT = 16
 
 
@@ -294,7 +295,7 @@ def _parse_safe(safe: bytes, password: str, keys: KeyDerivation) -> list[Content
     start, end = der.enter(safe, 0, len(safe), der.SEQUENCE)
     if end != len(safe):
         raise der.malformed(end)
-    parts = der.split(safe, start, end, der.SEQUENCE)
+    parts = der.split(safe, start, end, der.SEQUENCE, most=MAX_PARTS, what="parts")
     contents = [Contents.parse(raw, password, keys) for raw in parts]
     count = sum(len(part.bags) for part in contents)
     if count > MAX_BAGS:
