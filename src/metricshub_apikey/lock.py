@@ -64,7 +64,9 @@ def hold(path: str, *, owner: tuple[int, int] | None, timeout: float) -> Iterato
         _wait(descriptor, timeout)
         yield
     finally:
-        os.close(descriptor)
+        # What was done under the lock is done, whatever becomes of an empty file.
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def _open(path: str, owner: tuple[int, int] | None) -> int:
