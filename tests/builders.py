@@ -221,9 +221,7 @@ def data_info(*bags: bytes) -> bytes:
 def encrypted_info(algorithm: bytes, ciphertext: bytes, *, kind: bytes = ENCRYPTED_DATA) -> bytes:
     """Return the ContentInfo around something encrypted."""
     inner = der.sequence(DATA, algorithm, der.element(der.CONTEXT_0_OCTETS, ciphertext))
-    return der.sequence(
-        kind, der.element(der.CONTEXT_0, der.sequence(der.integer(0), inner))
-    )
+    return der.sequence(kind, der.element(der.CONTEXT_0, der.sequence(der.integer(0), inner)))
 
 
 def aes_info(*bags: bytes, password: str = PASSWORDS.store, algorithm: bytes = b"") -> bytes:
@@ -316,7 +314,8 @@ def safe_and_seal(file: bytes) -> tuple[bytes, bytes]:
 def content_infos(file: bytes) -> list[bytes]:
     """Return the ContentInfos of a file, as they are written in it."""
     safe, _ = safe_and_seal(file)
-    return der.split(safe, *der.enter(safe, 0, len(safe), der.SEQUENCE), der.SEQUENCE)
+    start, end = der.enter(safe, 0, len(safe), der.SEQUENCE)
+    return der.split(safe, start, end, der.SEQUENCE, most=1000, what="parts")
 
 
 def secret_bags(store: Store) -> list[Bag]:
@@ -351,7 +350,8 @@ def tree(data: bytes) -> list[Node]:
     at = 0
     while at < len(data):
         body, stop = der.enter(data, at, len(data), data[at])
-        nodes.append(Node(data[at], data[body:stop], _children(data[at], data[body:stop])))
+        children = _children(data[at], data[body:stop])
+        nodes.append(Node(data[at], b"" if children else data[body:stop], children))
         at = stop
     return nodes
 

@@ -3,18 +3,112 @@
 from __future__ import annotations
 
 import os
+import resource
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+
+from metricshub_apikey import ApiKeyRegistry, Keystore
 
 pytest_plugins = ["stock"]
 
 COMMAND = [sys.executable, "-m", "metricshub_apikey"]
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+ORDINARY_USER = 65534
+
+AS_ORDINARY_USER = f"""
+import os, sys, tempfile
+# The interpreter may be in root's home, so all that is imported late is imported now.
+import difflib, json, platformdirs, pwd, resource, shlex, unicodedata, uuid
+from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey.cli import run
+with tempfile.TemporaryDirectory() as folder:
+    registry = ApiKeyRegistry(Keystore(os.path.join(folder, "store.p12")))
+    registry.create("first")
+    registry.list()
+os.setgroups([])
+os.setgid({ORDINARY_USER})
+os.setuid({ORDINARY_USER})
+sys.exit(run(sys.argv[1:]))
+"""
+"""The command, its rights given up as soon as everything is imported."""
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip a test for which something is missing here; on CI nothing may be missing."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def ordinary() -> list[str]:
+    """Return the command as an ordinary user runs it, who is not root."""
+    return COMMAND if os.geteuid() else [sys.executable, "-c", AS_ORDINARY_USER]
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """Return a directory that every user may enter; pytest's own are for one user."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def registry(keystore: Path) -> ApiKeyRegistry:
+    """Return the API keys of the test's keystore."""
+    return ApiKeyRegistry(Keystore(keystore))
+
+
+@pytest.fixture
+def own_mounts() -> list[str]:
+    """Return what to put before a command so that it may mount, seen by nobody else."""
+    for prefix in (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"]):
+        tried = [*prefix, "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
+        if (
+            shutil.which("unshare")
+            and not subprocess.run(tried, check=False, capture_output=True).returncode
+        ):
+            return prefix
+    missing("mounting needs root or user namespaces, and unshare")
+
+
+@pytest.fixture
+def no_more_files() -> Iterator[Callable[[], None]]:
+    """Return a function after which this process can open no file until the test ends."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def exhaust() -> None:
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+
+    yield exhaust
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Return a function that moves this process to another time zone, until the test ends."""
+
+    def move(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield move
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture
@@ -39,18 +133,20 @@ def run(environment: dict[str, str]) -> Run:
         *arguments: str | Path,
         env: Mapping[str, str] | None = None,
         stdin: str | None = None,
+        command: Sequence[str] = COMMAND,
         **options: object,
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *map(str, arguments)],
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            [*command, *map(str, arguments)],
             env={**environment, **(env or {})},
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
             text=True,
             timeout=60,
             check=False,
-            **options,  # type: ignore[call-overload]
+            **{**streams, **options},  # type: ignore[call-overload]
         )
+        return done
 
     return run_command

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from builders import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import examples
 from metricshub_apikey.errors import DamagedError, KeystoreError, LimitError, UnsupportedError
 from metricshub_apikey.pkcs12 import der
 
@@ -42,6 +42,11 @@ def decode(data: bytes) -> Nested:
 def read_integer(data: bytes) -> int:
     """Read a whole INTEGER element."""
     return der.read_integer(data, *der.enter(data, 0, len(data), der.INTEGER))
+
+
+def split(data: bytes, tag: int) -> list[bytes]:
+    """Take all of *data* apart."""
+    return der.split(data, 0, len(data), tag, most=1000, what="elements")
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
@@ -128,14 +133,22 @@ def test_split_returns_the_elements_in_order(contents: list[bytes]) -> None:
     """A run of elements falls apart into exactly the elements it was made of."""
     parts = [der.octets(content) for content in contents]
     data = b"".join(parts)
-    assert der.split(data, 0, len(data), der.OCTETS) == parts
+    assert split(data, der.OCTETS) == parts
 
 
 def test_split_wants_one_tag() -> None:
     """An element of another type among the others is refused."""
     data = der.octets(b"") + der.integer(1)
     with pytest.raises(DamagedError):
-        der.split(data, 0, len(data), der.OCTETS)
+        split(data, der.OCTETS)
+
+
+def test_split_has_a_limit() -> None:
+    """As many elements as allowed are read; one more is refused, and the limit named."""
+    data = der.integer(1) * 1000
+    assert len(der.split(data, 0, len(data), der.INTEGER, most=1000, what="numbers")) == 1000
+    with pytest.raises(LimitError, match="holds more numbers than the limit of 999"):
+        der.split(data, 0, len(data), der.INTEGER, most=999, what="numbers")
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 256, 300])
@@ -244,6 +257,6 @@ def test_random_bytes_raise_nothing_else(data: bytes, tag: int) -> None:
             body, stop = der.enter(data, start, len(data), tag)
             assert start + 2 <= body <= stop <= len(data)
             der.read_integer(data, body, stop)
-            assert b"".join(der.split(data, body, stop, tag)) == data[body:stop]
+            assert b"".join(split(data[body:stop], tag)) == data[body:stop]
         except KeystoreError:
             continue

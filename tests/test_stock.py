@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from stock import Stock, StockError, escape, unescape
 
 VECTORS = Path(__file__).parent / "vectors"

@@ -6,102 +6,25 @@ Each command's body is a few lines; what it does is in `registry`, how it looks 
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from itertools import pairwise
 
 import click
 
-from . import __version__, delivery, views
+from . import __version__, completion, delivery, views
 from .errors import ApiKeyError, InvalidArgumentError, KeyExistsError, ReaderGoneError
 from .expiry import after, instants, parse_date_time, parse_duration, text, utc_text
 from .interrupts import Interrupted, forbid_core_dumps
-from .output import Form, Output, escape
+from .options import CommandGroup, common_options, pass_session, quiet
+from .output import Form, Output, escape, output_failed
 from .pkcs12.bag import fold
 from .registry import utc_now
 from .session import Session
 
-MAX_LOCK_TIMEOUT = 86_400
-
-pass_session = click.make_pass_decorator(Session, ensure=True)
-
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-
-class UsageFailure(click.UsageError):
-    """What Click says of wrong usage, in front of a sentence of ours."""
-
-    def __init__(self, error: InvalidArgumentError, context: click.Context) -> None:
-        hint = f"\nHint: {error.hint}" if error.hint else ""
-        super().__init__(escape(error.message) + hint, context)
-
-
-class Command(click.Command):
-    """A command for which an argument nobody could use is wrong usage."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the body."""
-        try:
-            return super().invoke(ctx)
-        except InvalidArgumentError as error:
-            raise UsageFailure(error, ctx) from error
-
-
-class CommandGroup(click.Group):
-    """The group of such commands."""
-
-    command_class = Command
-
-
-def _remember(context: click.Context, parameter: click.Parameter, value: object) -> None:
-    """Keep a common option, given before or after the command's name, in the session."""
-    if value is not None and parameter.name is not None:
-        setattr(context.ensure_object(Session), parameter.name, value)
-
-
-def _seconds(value: str) -> float:
-    seconds = float(value)
-    if not 0 <= seconds <= MAX_LOCK_TIMEOUT:
-        raise click.BadParameter(f"{value} is not between 0 and {MAX_LOCK_TIMEOUT} seconds.")
-    return seconds
-
-
-def _common(*names: str, **settings: Any) -> Callable[[Decorated], Decorated]:  # noqa: ANN401
-    return click.option(*names, callback=_remember, expose_value=False, **settings)
-
-
-COMMON_OPTIONS = [
-    _common("--keystore", metavar="FILE", help="The keystore to use; see 'apikey path'."),
-    _common(
-        "--password-file",
-        metavar="FILE",
-        help="The keystore's own password, in the first line of FILE; - is standard input.",
-    ),
-    _common("--output", "-o", type=click.Choice(["text", "json"]), help="Default: text."),
-    _common(
-        "--color",
-        type=click.Choice(["auto", "always", "never"]),
-        help="Default: auto, on a terminal; NO_COLOR is honoured.",
-    ),
-    _common(
-        "--lock-timeout",
-        metavar="SECONDS",
-        type=_seconds,
-        help="How long to wait for another writer; default: 10.",
-    ),
-]
-
-
-def common_options(function: Decorated) -> Decorated:
-    """Give a command the options that all have."""
-    for option in reversed(COMMON_OPTIONS):
-        function = option(function)
-    return function
-
-
-def _quiet(meaning: str) -> Callable[[Decorated], Decorated]:
-    return _common("--quiet", "-q", is_flag=True, help=meaning)
+ASKS_FOR_JSON = r"(--output[ =]|-q*o ?)json|--output=json .*|-q*ojson .*"
 
 
 @click.group(
@@ -133,7 +56,7 @@ def apikey(context: click.Context) -> None:
 )
 @click.option("--out", metavar="FILE", help="Write the key to a new file that only you can read.")
 @click.option("--if-missing", is_flag=True, help="Succeed if the alias exists already.")
-@_quiet("Print the key alone.")
+@quiet("Print the key alone.")
 @common_options
 @pass_session
 def create(
@@ -159,6 +82,8 @@ def create(
             registry.require_free(alias)
         with delivery.reserve(out) as file:
             key = registry.create(alias, expires_on=moment)
+            if key.alias != alias:
+                session.out.note(f"Stored as '{key.alias}': Java ignores letter case.")
             with delivery.promise(alias):
                 if file is None:
                     session.out.warn_if_readable()
@@ -171,9 +96,6 @@ def create(
         if not if_missing:
             raise
         views.show_exists(session.out, fold(alias), keystore)
-    else:
-        if key.alias != alias:
-            session.out.note(f"Stored as '{key.alias}': Java ignores letter case.")
 
 
 def _expiry(session: Session, on: str | None, duration: str | None) -> datetime | None:
@@ -195,7 +117,7 @@ def _expiry(session: Session, on: str | None, duration: str | None) -> datetime 
 
 
 @apikey.command("list")
-@_quiet("Print the aliases alone.")
+@quiet("Print the aliases alone.")
 @common_options
 @pass_session
 def list_(session: Session) -> None:
@@ -215,8 +137,10 @@ def list_(session: Session) -> None:
 
 
 @apikey.command()
-@click.argument("aliases", metavar="ALIAS...", nargs=-1, required=True)
-@_quiet("Print nothing.")
+@click.argument(
+    "aliases", metavar="ALIAS...", nargs=-1, required=True, shell_complete=completion.complete_alias
+)
+@quiet("Print nothing.")
 @common_options
 @pass_session
 def revoke(session: Session, aliases: tuple[str, ...]) -> None:
@@ -228,11 +152,12 @@ def revoke(session: Session, aliases: tuple[str, ...]) -> None:
       apikey revoke mcp-openai mcp-claude
     """
     revoked = session.registry.revoke(*aliases)
-    views.show_revoked(session.out, revoked, keystore=session.location.path)
+    with delivery.after("The API keys have been revoked"):
+        views.show_revoked(session.out, revoked, keystore=session.location.path)
 
 
 @apikey.command()
-@_quiet("Print the path alone.")
+@quiet("Print the path alone.")
 @common_options
 @pass_session
 def path(session: Session) -> None:
@@ -244,6 +169,20 @@ def path(session: Session) -> None:
       apikey path
     """
     views.show_location(session.out, session.location)
+
+
+@apikey.command("completion")
+@click.argument("shell", type=click.Choice(completion.SHELLS))
+@pass_session
+def complete(session: Session, shell: str) -> None:
+    """
+    Print what a shell must read to complete commands, options and aliases.
+
+    \b
+    Example, in ~/.bashrc:
+      eval "$(apikey completion bash)"
+    """
+    session.out.lines([completion.script(apikey, shell)])
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -261,7 +200,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         apikey.main(list(arguments), "apikey", standalone_mode=False, obj=session)
-    except ReaderGoneError:
+    except (ReaderGoneError, SystemExit):  # SystemExit: Click's help, and nobody reads it
         return 0
     except ApiKeyError as error:
         session.out.error(error)
@@ -270,15 +209,19 @@ def run(arguments: Sequence[str]) -> int:
         return _wrong_usage(error, arguments)
     except Interrupted as interrupted:
         return interrupted.exit_code
+    except OSError as error:  # from Click, which prints help without us
+        if error.filename is not None:
+            raise
+        session.out.error(output_failed(error))
+        return 1
     return session.interrupts.exit_code
 
 
 def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> int:
-    """Show Click's message, or a JSON document where one was asked for before or after it."""
-    given = " ".join(arguments)
-    if any(spelled in given for spelled in ("-o json", "-ojson", "--output json", "--output=json")):
-        message = error.format_message()
+    """Show Click's message; as a JSON document, where the arguments ask for one."""
+    message = escape(error.format_message())
+    if any(re.fullmatch(ASKS_FOR_JSON, " ".join(pair)) for pair in pairwise([*arguments, ""])):
         Output(Form.JSON, color=False).error(InvalidArgumentError(message))
     else:
-        error.show()
+        click.UsageError(message, error.ctx).show()
     return error.exit_code

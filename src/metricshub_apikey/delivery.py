@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from . import filesystem
-from .errors import NotDeliveredError, OutputError
+from .errors import NotDeliveredError, OutputError, ReaderGoneError
 from .interrupts import Interrupted
 from .keys import ApiKey
 
@@ -34,6 +34,7 @@ class KeyFile:
         """Write the key and a newline, safe on the disk; raises OSError."""
         filesystem.write_all(self._descriptor, f"{key.key}\n".encode())
         filesystem.sync(self._descriptor)
+        filesystem.sync_directory(os.path.dirname(self.path) or ".")
 
     def close(self) -> None:
         """Close the file."""
@@ -86,3 +87,14 @@ def promise(alias: str) -> Iterator[None]:
             f"The API key with alias '{alias}' was created but not delivered: {reason}",
             hint=f"Revoke it, then create it again: apikey revoke {shlex.quote(alias)}",
         ) from error
+
+
+@contextlib.contextmanager
+def after(done: str) -> Iterator[None]:
+    """Let an error of the output not hide what is *done*: a clause such as "All is well"."""
+    try:
+        yield
+    except ReaderGoneError:
+        raise
+    except OutputError as error:
+        raise OutputError(f"{done}, but this could not be shown. {error.message}") from error

@@ -23,19 +23,20 @@ UNITS = {
     "m": timedelta(minutes=1),
 }
 
-TYPED = re.compile(
+TYPED = (
     r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})"
-    r"(?:T(?P<minute>[0-9]{2}:[0-9]{2})(?:(?P<second>:[0-9]{2})(?:\.[0-9]+)?)?"
+    r"(?:T(?P<minute>(?:[01][0-9]|2[0-3]):[0-9]{2})(?:(?P<second>:[0-9]{2})(?:\.[0-9]+)?)?"
     r"(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
-DURATION = re.compile(r"(?:[0-9]{1,6}[ywdhm])+")
+DURATION = r"(?:[0-9]{1,6}[ywdhm])+"
 
-STORED = re.compile(
-    r"(?P<year>[0-9]{4}|-[0-9]{4,9}|\+[0-9]{5,9})(?P<day>-[0-9]{2}-[0-9]{2})"
-    r"[Tt](?P<minute>[0-9]{2}:[0-9]{2})(?:(?P<second>:[0-9]{2})(?:\.(?P<fraction>[0-9]{0,9}))?)?"
+STORED = (
+    r"(?P<year>[0-9]{4}|-[0-9]{4,10}|\+[0-9]{5,10})(?P<day>-[0-9]{2}-[0-9]{2})"
+    r"[Tt](?P<minute>(?:[01][0-9]|2[0-3]):[0-9]{2})(?:(?P<second>:[0-9]{2})(?:\.(?P<fraction>[0-9]{0,9}))?)?"
 )
 """The grammar of Java's `LocalDateTime.parse` (ISO_LOCAL_DATE_TIME)."""
 
+LAST_JAVA_YEAR = 999_999_999
 LEAP_YEAR, COMMON_YEAR = "2000", "2001"
 
 
@@ -60,7 +61,7 @@ def parse_date_time(typed: str) -> datetime:
     Raises:
         InvalidArgumentError: It is none of these.
     """
-    found = TYPED.fullmatch(typed)
+    found = re.fullmatch(TYPED, typed)
     if found is None:
         raise _not_a_date_time(typed)
     minute, second, zone = found["minute"], found["second"], found["zone"]
@@ -83,12 +84,15 @@ def parse_duration(typed: str) -> timedelta:
     Raises:
         InvalidArgumentError: It is no such text.
     """
-    if not DURATION.fullmatch(typed):
+    if not re.fullmatch(DURATION, typed):
         raise InvalidArgumentError(
             f"'{typed}' is not a length of time; use 90d, 12h, 30m, 2w, 1y or 1d12h."
         )
     parts = re.findall(r"([0-9]+)(.)", typed)
-    return sum((int(count) * UNITS[unit] for count, unit in parts), start=timedelta())
+    try:
+        return sum((int(count) * UNITS[unit] for count, unit in parts), start=timedelta())
+    except OverflowError:
+        raise _too_late() from None
 
 
 def after(now: datetime, duration: timedelta) -> datetime:
@@ -101,7 +105,11 @@ def after(now: datetime, duration: timedelta) -> datetime:
     try:
         return to_local(now + duration)
     except OverflowError:
-        raise InvalidArgumentError("The expiration is after the year 9999.") from None
+        raise _too_late() from None
+
+
+def _too_late() -> InvalidArgumentError:
+    return InvalidArgumentError("The expiration is after the year 9999.")
 
 
 def to_local(moment: datetime) -> datetime:
@@ -134,12 +142,12 @@ def parse_stored(stored: str) -> datetime:
     Raises:
         EntryUnreadableError: Java's `LocalDateTime.parse` would refuse it.
     """
-    found = STORED.fullmatch(stored)
-    if found is None or found["year"] == "-0000":
+    found = re.fullmatch(STORED, stored)
+    year = int(found["year"]) if found else 0
+    if found is None or abs(year) > LAST_JAVA_YEAR or (not year and found["year"][0] == "-"):
         raise _odd_expiry(stored)
-    year = int(found["year"])
     inside = 1 <= year <= datetime.max.year
-    shown = found["year"] if inside else _stand_in(year)
+    shown = f"{year:04}" if inside else _stand_in(year)
     fraction = (found["fraction"] or "0")[:6]
     try:
         moment = datetime.fromisoformat(

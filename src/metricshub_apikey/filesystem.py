@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from . import ownership
@@ -61,16 +62,33 @@ def read(path: str, max_size: int) -> Snapshot | None:
         LimitError: It has more than *max_size* bytes.
         OSError: It cannot be opened or read.
     """
+    with opened(path) as descriptor:
+        return None if descriptor is None else read_opened(descriptor, max_size)
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[int | None]:
+    """Open *path* for reading; None if there is none. Raises OSError."""
     # Without O_NONBLOCK, opening a FIFO would wait for somebody to write into it.
     flags = os.O_RDONLY | _flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
     try:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
-        return None
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotAKeystoreError("is not a regular file")
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_opened(descriptor: int, max_size: int) -> Snapshot:
+    """Read the file behind *descriptor* from its start; raises as `read` does."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAKeystoreError("is not a regular file")
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    with open(descriptor, "rb", closefd=False) as file:
         data = file.read(max_size + 1) if status.st_size <= max_size else None
     if data is None or len(data) > max_size:
         raise LimitError(f"is larger than the limit of {max_size:,} bytes")
@@ -161,7 +179,10 @@ def _write_temporary(name: str, data: bytes, *, like: str, previous: Snapshot | 
 def create_private(path: str) -> int:
     """Make a new file, mode 0600, and return its descriptor; raises OSError if *path* exists."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _flags("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
-    return os.open(path, flags, 0o600)
+    descriptor = os.open(path, flags, 0o600)
+    if sys.platform != "win32":
+        os.fchmod(descriptor, 0o600)  # whatever the umask
+    return descriptor
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -222,9 +243,8 @@ def _confirm(path: str) -> None:
 def remove_leftovers(path: str) -> None:
     """Remove temporary files of writers of *path* that were killed; call it under the lock."""
     directory, name = os.path.split(path)
-    start = f".{name}."
-    size = len(start) + 2 * RANDOM_PART + len(TEMPORARY_SUFFIX)
+    pattern = rf"\.{re.escape(name)}\.[0-9a-f]{{{2 * RANDOM_PART}}}{re.escape(TEMPORARY_SUFFIX)}"
     for found in os.listdir(directory):
-        if len(found) == size and found.startswith(start) and found.endswith(TEMPORARY_SUFFIX):
+        if re.fullmatch(pattern, found):
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(directory, found))

@@ -119,6 +119,6 @@ def decode(value: bytes) -> tuple[str, datetime | None]:
         raise EntryUnreadableError("it is not UTF-8") from None
     while len(parts) > 1 and not parts[-1]:
         parts.pop()
-    if not parts[0] and value:
+    if not parts[0] and len(parts) == 1 and value:
         raise EntryUnreadableError("it has no key")
     return parts[0], parse_stored(parts[1]) if len(parts) > 1 else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from .errors import (
     InvalidArgumentError,
     KeystoreBusyError,
     KeystoreError,
+    NotAKeystoreError,
     PasswordError,
     ReadFailedError,
     TruncatedError,
@@ -127,7 +129,10 @@ class Keystore:
         """
         with self._guarded(WriteFailedError("is not changed")):
             path = self._real_path()
-            if ownership.stat_if_there(path) is None:
+            status = ownership.stat_if_there(path)
+            if status is not None and not stat.S_ISREG(status.st_mode):
+                raise NotAKeystoreError("is not a regular file")
+            if status is None:
                 if not create:
                     return change(Store.empty(self._passwords))
                 _refuse_foreign_characters(self._passwords)
@@ -140,18 +145,51 @@ class Keystore:
 
     def _change(self, path: str, change: Callable[[Store], Result]) -> Result:
         for _ in range(CHANGE_ATTEMPTS):
-            snapshot, store = self._load(path)
-            before = Counter(store.pieces())
-            result = change(store)
-            if not store.changed:
-                return result
-            expected = before - Counter(store.removed) + Counter(store.added)
-            if self._write(path, snapshot, store, expected):
+            with filesystem.opened(path) as descriptor:
+                snapshot, store = self._load(path)
+                before = Counter(store.pieces())
+                result = change(store)
+                if not store.changed:
+                    return result
+                expected = before - Counter(store.removed) + Counter(store.added)
+                if not self._write(path, snapshot, store, expected):
+                    continue
+                if descriptor is not None and snapshot is not None:
+                    self._keep_overtaken(path, descriptor, snapshot)
                 return result
         raise KeystoreBusyError(
             "keeps being changed by a program that does not lock it",
             hint="Nothing was changed. Try again when that program is done.",
         )
+
+    def _keep_overtaken(self, path: str, descriptor: int, snapshot: Snapshot) -> None:
+        """
+        Keep what a Java program wrote into the old file while we replaced it.
+
+        A program that had truncated the file in the instant before the rename goes on writing
+        into a file that has no name any more. What it changes there is done again in the new one.
+        """
+        status = os.fstat(descriptor)
+        if not os.path.samestat(status, snapshot.status) or (
+            filesystem.identity(status) == filesystem.identity(snapshot.status)
+        ):
+            return
+        try:
+            _, store = self._load_whole(lambda: filesystem.read_opened(descriptor, self._max_size))
+        except KeystoreError:
+            return  # That program was killed half way, or somebody else did something else.
+        known = {bag.raw for bag in Store.parse(snapshot.data, self._passwords).bags}
+        written = [bag for bag in store.bags if bag.raw not in known]
+        removed = known - {bag.raw for bag in store.bags}
+
+        def do_again(current: Store) -> None:
+            current.remove(bag for bag in current.bags if bag.raw in removed)
+            there = {bag.raw for bag in current.bags}
+            for bag in written:
+                if bag.raw not in there:
+                    current.adopt(bag)
+
+        self._change(path, do_again)
 
     def _write(
         self, path: str, snapshot: Snapshot | None, store: Store, expected: Counter[bytes]
@@ -180,16 +218,19 @@ class Keystore:
         )
 
     def _load(self, path: str) -> tuple[Snapshot | None, Store]:
+        return self._load_whole(lambda: filesystem.read(path, self._max_size))
+
+    def _load_whole(self, read: Callable[[], Snapshot | None]) -> tuple[Snapshot | None, Store]:
         """Read and open the file; wait for a Java program that has truncated it to finish."""
         deadline = time.monotonic() + TORN_READ_SECONDS
         while True:
-            snapshot = filesystem.read(path, self._max_size)
+            snapshot = read()
             if snapshot is None:
                 return None, Store.empty(self._passwords)
             try:
                 return snapshot, Store.parse(snapshot.data, self._passwords)
             except DamagedError as error:
-                torn = isinstance(error, TruncatedError) or not _still(snapshot, path)
+                torn = isinstance(error, TruncatedError) or not snapshot.same_as(read())
                 if not torn or time.monotonic() >= deadline:
                     raise
             time.sleep(TORN_READ_PAUSE)
@@ -222,16 +263,10 @@ class Keystore:
             raise type(failed)(f"{failed}: {error.strerror}").at(self.path) from error
 
 
-def _still(snapshot: Snapshot, path: str) -> bool:
-    status = ownership.stat_if_there(path)
-    return status is not None and filesystem.identity(status) == filesystem.identity(
-        snapshot.status
-    )
-
-
 def _check(data: bytes, expected: Counter[bytes], store: Store) -> None:
     """Read what is about to be written: every entry that should be there must be there."""
-    if Counter(Store.parse(data, store.passwords, store.keys).pieces()) != expected:
+    written = Store.parse(data, store.passwords, store.keys, known=store.bags)
+    if Counter(written.pieces()) != expected:
         raise WriteFailedError(
             "is not changed: the new file would not hold what it should",
             hint="This is a bug in apikey: please report it.",

@@ -60,7 +60,7 @@ def hold(path: str, *, owner: tuple[int, int] | None, timeout: float) -> Iterato
     descriptor = _open(lock_path(path), owner)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _planted(path)
+            raise _planted(lock_path(path))
         _wait(descriptor, timeout)
         yield
     finally:
@@ -86,15 +86,17 @@ def _open(path: str, owner: tuple[int, int] | None) -> int:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return os.open(path, flags)
+    if sys.platform != "win32":
+        os.fchmod(descriptor, 0o600)  # whatever the umask
     if owner is not None and sys.platform != "win32":
         os.fchown(descriptor, *owner)
     return descriptor
 
 
-def _planted(path: str) -> UnsafeLocationError:
+def _planted(file: str) -> UnsafeLocationError:
     return UnsafeLocationError(
         "cannot be locked: its lock file is not a regular file",
-        hint=f"Find out who put it there, then remove it: {os.path.basename(lock_path(path))}",
+        hint=f"Find out who put it there, then remove it: {file}",
     )
 
 

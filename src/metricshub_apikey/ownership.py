@@ -91,6 +91,8 @@ def access_hint(path: str) -> str:
     import pwd
 
     uid = _owner(os.path.realpath(path))
+    if uid == os.geteuid():
+        return f"You own it; give yourself the right: chmod u+rw {path}"
     try:
         owner = pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -142,22 +144,32 @@ def dress(descriptor: int, path: str, old: os.stat_result | None) -> None:
 
 
 def _copy_attributes(path: str, descriptor: int) -> None:
+    """Give the new file the extended attributes of the old one, and no others."""
     if sys.platform != "linux":
         return
     try:
-        names = os.listxattr(path)
+        wanted = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+        found = {name: os.getxattr(descriptor, name) for name in os.listxattr(descriptor)}
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.ENOSYS):
             return
         raise
-    for name in names:
-        value = os.getxattr(path, name)
-        try:
-            if name in os.listxattr(descriptor) and os.getxattr(descriptor, name) == value:
-                continue
+    for name in wanted.keys() | found.keys():
+        if wanted.get(name) != found.get(name):
+            _set_attribute(descriptor, name, wanted.get(name))
+
+
+def _set_attribute(descriptor: int, name: str, value: bytes | None) -> None:
+    """Set an extended attribute; with None take away what the directory's default gave."""
+    if sys.platform != "linux":
+        return
+    try:
+        if value is None:
+            os.removexattr(descriptor, name)
+        else:
             os.setxattr(descriptor, name, value)
-        except OSError as error:
-            if name.startswith(MUST_KEEP):
-                raise WriteFailedError(
-                    f"is not changed: its extended attribute {name} could not be kept"
-                ) from error
+    except OSError as error:
+        if name.startswith(MUST_KEEP):
+            raise WriteFailedError(
+                f"is not changed: its extended attribute {name} could not be kept"
+            ) from error

@@ -28,6 +28,8 @@ def read_passwords(file: str | None, warn: Callable[[str], None]) -> Passwords:
     """
     if file is None:
         return STOCK_PASSWORDS
+    if file == STANDARD_INPUT and sys.stdin is None:
+        raise PasswordError("There is no standard input to read the password from.")
     name = "standard input" if file == STANDARD_INPUT else file
     try:
         line = _first_line(file, warn)

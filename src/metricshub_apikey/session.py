@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 
 from .errors import InvalidArgumentError
 from .expiry import to_local
 from .interrupts import Interrupts
-from .keystore import LOCK_TIMEOUT, Keystore
+from .keystore import LOCK_TIMEOUT, Keystore, ignore_note
 from .output import Form, Output
 from .passwords import read_passwords
 from .paths import Location, find_keystore
@@ -53,12 +54,21 @@ class Session:
     @cached_property
     def registry(self) -> ApiKeyRegistry:
         """The API keys in that keystore."""
-        password_file = self.password_file or os.environ.get(PASSWORD_FILE_VARIABLE) or None
+        return self._open(note=self.out.note, warn=self.out.warn)
+
+    def quiet_registry(self) -> ApiKeyRegistry:
+        """Return the same for a shell that completes a word: nothing is printed or asked."""
+        return self._open(note=ignore_note, warn=ignore_note)
+
+    def _open(self, *, note: Callable[[str], None], warn: Callable[[str], None]) -> ApiKeyRegistry:
+        password_file = self.password_file
+        if password_file is None:
+            password_file = os.environ.get(PASSWORD_FILE_VARIABLE) or None
         keystore = Keystore(
             self.location.path,
-            read_passwords(password_file, self.out.warn),
+            read_passwords(password_file, warn),
             lock_timeout=LOCK_TIMEOUT if self.lock_timeout is None else self.lock_timeout,
-            notify=self.out.note,
+            notify=note,
             before_commit=self.interrupts.hold,
         )
         return ApiKeyRegistry(keystore)

@@ -25,6 +25,7 @@ LOCAL_KEY_ID = der.oid("1.2.840.113549.1.9.21")
 AES = der.oid("2.16.840.1.101.3.4.1")
 
 CREATION_TIME = b"Time "
+LAST_MS = 253_402_300_799_999  # the end of the year 9999
 MAX_ATTRIBUTES = 32
 
 
@@ -37,7 +38,7 @@ class Bag:
         alias: The friendlyName folded to lower case as Java does, or None.
     """
 
-    __slots__ = ("_attributes", "_value", "alias", "raw")
+    __slots__ = ("_local_key_id", "_value", "alias", "raw")
 
     def __init__(self, raw: bytes) -> None:
         """
@@ -46,25 +47,22 @@ class Bag:
         Raises:
             DamagedError: It is none.
         """
-        start, end = der.enter(raw, 0, len(raw), der.SEQUENCE)
+        start, end = der.enter_last(raw, 0, len(raw), der.SEQUENCE)
         _, value = der.enter(raw, start, end, der.OID)
         _, attributes = der.enter(raw, value, end, der.CONTEXT_0)
-        if end != len(raw):
-            raise der.malformed(end)
         self.raw = raw
         self._value = value
-        self._attributes = attributes
-        name = self._attribute(FRIENDLY_NAME, der.BMP_STRING)
+        name, self._local_key_id = _read_attributes(raw, attributes)
         self.alias = None if name is None else fold(name.decode("utf-16-be", "surrogatepass"))
 
     @property
     def created_ms(self) -> int | None:
         """Milliseconds since 1970 UTC, as Java keeps them in the localKeyID; None if it is odd."""
-        local_key_id = self._attribute(LOCAL_KEY_ID, der.OCTETS) or b""
+        local_key_id = self._local_key_id or b""
         digits = local_key_id.removeprefix(CREATION_TIME)
-        if digits == local_key_id or not digits.isdigit() or len(digits) > 15:
+        if digits == local_key_id or not digits.isdigit() or len(digits) > len(str(LAST_MS)):
             return None
-        return int(digits)
+        return int(digits) if int(digits) <= LAST_MS else None
 
     def encrypted(self) -> Encrypted:
         """
@@ -98,19 +96,22 @@ class Bag:
         body, stop = der.enter(raw, stop, end, der.OCTETS)
         return Encrypted(algorithm, raw[body:stop])
 
-    def _attribute(self, name: bytes, tag: int) -> bytes | None:
-        """Return the content of the first value of the attribute *name*; None if it is odd."""
-        raw, at = self.raw, self._attributes
-        if at == len(raw):
-            return None
-        at, end = der.enter(raw, at, len(raw), der.SET)
-        for _ in range(MAX_ATTRIBUTES):
-            if at >= end:
-                return None
-            body, at = der.enter(raw, at, end, der.SEQUENCE)
-            if raw.startswith(name, body):
-                return _first_value(raw, body + len(name), at, tag)
-        raise LimitError(f"has an entry with more attributes than the limit of {MAX_ATTRIBUTES}")
+
+def _read_attributes(raw: bytes, at: int) -> tuple[bytes | None, bytes | None]:
+    """Return what friendlyName and localKeyID hold; of several, Java takes the last."""
+    name = local_key_id = None
+    if at == len(raw):
+        return name, local_key_id
+    at, end = der.enter_last(raw, at, len(raw), der.SET)
+    for _ in range(MAX_ATTRIBUTES + 1):
+        if at == end:
+            return name, local_key_id
+        body, at = der.enter(raw, at, end, der.SEQUENCE)
+        if raw.startswith(FRIENDLY_NAME, body):
+            name = _first_value(raw, body + len(FRIENDLY_NAME), at, der.BMP_STRING)
+        elif raw.startswith(LOCAL_KEY_ID, body):
+            local_key_id = _first_value(raw, body + len(LOCAL_KEY_ID), at, der.OCTETS)
+    raise LimitError(f"has an entry with more attributes than the limit of {MAX_ATTRIBUTES}")
 
 
 def _first_value(raw: bytes, start: int, end: int, tag: int) -> bytes | None:

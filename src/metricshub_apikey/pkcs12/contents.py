@@ -51,9 +51,11 @@ class Contents:
         self.plain = plain
 
     @classmethod
-    def parse(cls, raw: bytes, password: str, keys: KeyDerivation) -> Contents:
+    def parse(
+        cls, raw: bytes, password: str, keys: KeyDerivation, known: dict[bytes, Bag]
+    ) -> Contents:
         """
-        Read one ContentInfo.
+        Read one ContentInfo; bags in *known* are taken from there instead of read again.
 
         Raises:
             DamagedError: It is none, or its plain bags are none.
@@ -62,13 +64,13 @@ class Contents:
         start, end = der.enter(raw, 0, len(raw), der.SEQUENCE)
         _, at = der.enter(raw, start, end, der.OID)
         if raw.startswith(DATA, start):
-            body, stop = der.enter(raw, at, end, der.CONTEXT_0)
-            body, stop = der.enter(raw, body, stop, der.OCTETS)
-            return cls(raw, split_bags(raw[body:stop]))
+            body, stop = der.enter_last(raw, at, end, der.CONTEXT_0)
+            body, stop = der.enter_last(raw, body, stop, der.OCTETS)
+            return cls(raw, split_bags(raw[body:stop], known))
         if not raw.startswith(ENCRYPTED_DATA, start):
             return cls(raw, [], plain=False)
         try:
-            return cls(raw, split_bags(_open(raw, at, end, password, keys)), plain=False)
+            return cls(raw, split_bags(_open(raw, at, end, password, keys), known), plain=False)
         except (DecryptionError, DamagedError, UnsupportedError):
             # Certificates of another tool or under another password: not ours to understand.
             return cls(raw, [], plain=False)
@@ -89,12 +91,13 @@ class Contents:
         self.bags.append(bag)
         self._raw = None
 
-    def remove(self, unwanted: set[Bag]) -> None:
-        """Cut out the *unwanted* bags that are in here; the others keep their bytes."""
-        kept = [bag for bag in self.bags if bag not in unwanted]
-        if len(kept) != len(self.bags):
-            self.bags = kept
+    def remove(self, unwanted: set[Bag]) -> list[Bag]:
+        """Cut out, and return, the *unwanted* bags in here; the others keep their bytes."""
+        removed = [bag for bag in self.bags if bag in unwanted]
+        if removed:
+            self.bags = [bag for bag in self.bags if bag not in unwanted]
             self._raw = None
+        return removed
 
     def encode(
         self, password: str, keys: KeyDerivation, random_bytes: Callable[[int], bytes]
@@ -109,31 +112,29 @@ class Contents:
         return self._raw
 
 
-def split_bags(safe: bytes) -> list[Bag]:
+def split_bags(safe: bytes, known: dict[bytes, Bag]) -> list[Bag]:
     """
-    Return the bags of a SafeContents.
+    Return the bags of a SafeContents; those in *known* are taken from there.
 
     Raises:
         DamagedError: The bytes are no SafeContents.
         LimitError: There are too many bags.
     """
-    start, end = der.enter(safe, 0, len(safe), der.SEQUENCE)
-    if end != len(safe):
-        raise der.malformed(end)
+    start, end = der.enter_last(safe, 0, len(safe), der.SEQUENCE)
     encoded = der.split(safe, start, end, der.SEQUENCE, most=MAX_BAGS, what="entries")
-    return [Bag(raw) for raw in encoded]
+    return [known.pop(raw) if raw in known else Bag(raw) for raw in encoded]
 
 
 def _open(raw: bytes, start: int, end: int, password: str, keys: KeyDerivation) -> bytes:
     """Return the SafeContents inside an EncryptedData (RFC 5652, section 8)."""
-    body, stop = der.enter(raw, start, end, der.CONTEXT_0)
-    body, stop = der.enter(raw, body, stop, der.SEQUENCE)
+    body, stop = der.enter_last(raw, start, end, der.CONTEXT_0)
+    body, stop = der.enter_last(raw, body, stop, der.SEQUENCE)
     _, at = der.enter(raw, body, stop, der.INTEGER)
-    at, stop = der.enter(raw, at, stop, der.SEQUENCE)
+    at, stop = der.enter_last(raw, at, stop, der.SEQUENCE)
     _, at = der.enter(raw, at, stop, der.OID)
     body, at = der.enter(raw, at, stop, der.SEQUENCE)
     algorithm = parse_algorithm(raw[body:at])
-    body, stop = der.enter(raw, at, stop, der.CONTEXT_0_OCTETS)
+    body, stop = der.enter_last(raw, at, stop, der.CONTEXT_0_OCTETS)
     return decrypt(Encrypted(algorithm, raw[body:stop]), password, keys)
 
 

@@ -69,6 +69,14 @@ def enter(data: bytes, start: int, end: int, tag: int) -> tuple[int, int]:
     return content, stop
 
 
+def enter_last(data: bytes, start: int, end: int, tag: int) -> tuple[int, int]:
+    """Do as `enter`, for an element that must be followed by nothing."""
+    content, stop = enter(data, start, end, tag)
+    if stop != end:
+        raise malformed(stop)
+    return content, stop
+
+
 def split(data: bytes, start: int, end: int, tag: int, *, most: int, what: str) -> list[bytes]:
     """
     Return the elements, all of which must have *tag*, that fill *start* to *end*.

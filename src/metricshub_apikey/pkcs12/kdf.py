@@ -16,9 +16,10 @@ from typing import NamedTuple
 from metricshub_apikey.errors import LimitError
 
 MAX_ITERATIONS = 1_000_000
-BASE_ALLOWANCE = 1_500_000
-ENTRY_ALLOWANCE = 150_000
-"""What JDK 8 spends on one entry (50,000 for each block of key and IV): nobody needs more."""
+HONEST_ITERATIONS = 100_000
+"""What the most expensive key of any JDK costs: its old MAC, or two blocks for a 3DES key."""
+EXCESS_BUDGET = 2_000_000
+"""What all keys of one run together may cost beyond that: two keys at their own limit."""
 
 KEY, IV, MAC = 1, 2, 3
 """The purposes of the PKCS#12 KDF (RFC 7292, appendix B.3)."""
@@ -78,18 +79,14 @@ class KeyDerivation:
     """
     Derives each key once, within the limits of one run.
 
-    Besides `MAX_ITERATIONS` for one derivation there is a budget for all of them together. It
-    grows with the number of entries, so that a keystore of many old entries stays readable while
+    Besides `MAX_ITERATIONS` for one derivation there is a budget for what all of them together
+    cost beyond `HONEST_ITERATIONS` each. So a keystore of many old entries stays readable, while
     a small file cannot ask for hours of work.
     """
 
     def __init__(self) -> None:
         self._keys: dict[tuple[str, Derivation], bytes] = {}
-        self._budget = BASE_ALLOWANCE
-
-    def allow(self, entries: int) -> None:
-        """Raise the budget by what *entries* more entries may honestly cost."""
-        self._budget += entries * ENTRY_ALLOWANCE
+        self._excess = EXCESS_BUDGET
 
     def derive(self, password: str, wanted: Derivation) -> bytes:
         """
@@ -123,7 +120,7 @@ class KeyDerivation:
         Raises:
             LimitError: Too many iterations; nothing was derived.
         """
-        missing = [one for one in wanted if (password, one) not in self._keys]
+        missing = [one for one in dict.fromkeys(wanted) if (password, one) not in self._keys]
         for one in missing:
             self._spend(one)
         if len(missing) < WORTH_THREADS:
@@ -143,16 +140,16 @@ class KeyDerivation:
         iterations, hash_name = wanted.kdf.iterations, wanted.kdf.hash_name
         if not 1 <= iterations <= MAX_ITERATIONS:
             raise LimitError(
-                "cannot be opened: it asks for an iteration count outside the limit of "
-                f"1 to {MAX_ITERATIONS:,} for one key"
+                f"asks for an iteration count outside the limit of 1 to {MAX_ITERATIONS:,}"
             )
         blocks = -(-wanted.size // hashlib.new(hash_name).digest_size)
-        self._budget -= iterations * blocks
-        if self._budget < 0:
+        excess = max(0, iterations * blocks - HONEST_ITERATIONS)
+        if excess > self._excess:
             raise LimitError(
-                "cannot be opened: it asks for more than the limit of "
-                f"{BASE_ALLOWANCE:,} iterations plus {ENTRY_ALLOWANCE:,} for each entry"
+                f"asks for more iterations than the limit: {HONEST_ITERATIONS:,} for each key and "
+                f"{EXCESS_BUDGET:,} beyond that for all"
             )
+        self._excess -= excess
 
 
 def _derive(password: str, wanted: Derivation) -> bytes:

@@ -64,14 +64,14 @@ def parse_mac(data: bytes, start: int, end: int) -> Mac:
     info, info_stop = der.enter(data, start, end, der.SEQUENCE)
     body, stop = der.enter(data, info, info_stop, der.SEQUENCE)
     name, parameters = split_algorithm(data, body, stop)
-    digest_body, digest_stop = der.enter(data, stop, info_stop, der.OCTETS)
+    digest_body, digest_stop = der.enter_last(data, stop, info_stop, der.OCTETS)
     salt_body, salt_stop = der.enter(data, info_stop, end, der.OCTETS)
     if name == PBMAC1:
         scheme: KdfParameters | Pbmac1 = _parse_pbmac1(data, parameters, stop)
     elif name in HASHES:
         count = 1  # RFC 7292: DEFAULT 1
         if salt_stop < end:
-            count = der.read_integer(data, *der.enter(data, salt_stop, end, der.INTEGER))
+            count = der.read_integer(data, *der.enter_last(data, salt_stop, end, der.INTEGER))
         scheme = KdfParameters(data[salt_body:salt_stop], count, HASHES[name])
     else:
         raise UnsupportedError("has a MAC with a hash that is not supported")

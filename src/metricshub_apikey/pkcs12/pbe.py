@@ -111,9 +111,9 @@ def parse_algorithm(content: bytes) -> Algorithm:
         return _parse_pbes2(content)
     if name != PBE_3DES:
         raise UnsupportedError("is encrypted with an algorithm that is not supported")
-    body, stop = der.enter(content, parameters, len(content), der.SEQUENCE)
+    body, stop = der.enter_last(content, parameters, len(content), der.SEQUENCE)
     salt, at = der.enter(content, body, stop, der.OCTETS)
-    count = der.read_integer(content, *der.enter(content, at, stop, der.INTEGER))
+    count = der.read_integer(content, *der.enter_last(content, at, stop, der.INTEGER))
     return Pbe3Des(KdfParameters(content[salt:at], count, "sha1"))
 
 
@@ -129,16 +129,16 @@ def split_algorithm(data: bytes, start: int, end: int) -> tuple[bytes, int]:
 
 
 def _parse_pbes2(content: bytes) -> Pbes2:
-    body, end = der.enter(content, len(PBES2), len(content), der.SEQUENCE)
+    body, end = der.enter_last(content, len(PBES2), len(content), der.SEQUENCE)
     if content.startswith(PBES2, body):
-        body, end = der.enter(content, body + len(PBES2), end, der.SEQUENCE)
+        body, end = der.enter_last(content, body + len(PBES2), end, der.SEQUENCE)
     kdf_body, kdf_stop = der.enter(content, body, end, der.SEQUENCE)
     kdf, key_size = parse_pbkdf2(content[kdf_body:kdf_stop])
-    body, stop = der.enter(content, kdf_stop, end, der.SEQUENCE)
+    body, stop = der.enter_last(content, kdf_stop, end, der.SEQUENCE)
     expected = AES_KEY_SIZES.get(content[body : body + len(AES_256_CBC)])
     if expected is None:
         raise UnsupportedError("is encrypted with a cipher that is not supported")
-    iv_body, iv_stop = der.enter(content, body + len(AES_256_CBC), stop, der.OCTETS)
+    iv_body, iv_stop = der.enter_last(content, body + len(AES_256_CBC), stop, der.OCTETS)
     if iv_stop - iv_body != AES_BLOCK or key_size not in (None, expected):
         raise der.malformed(body)
     return Pbes2(kdf, expected, content[iv_body:iv_stop])
@@ -154,7 +154,7 @@ def parse_pbkdf2(data: bytes) -> tuple[KdfParameters, int | None]:
     name, parameters = split_algorithm(data, 0, len(data))
     if name != PBKDF2:
         raise UnsupportedError("derives a key in a way that is not supported")
-    start, end = der.enter(data, parameters, len(data), der.SEQUENCE)
+    start, end = der.enter_last(data, parameters, len(data), der.SEQUENCE)
     salt_body, salt_stop = der.enter(data, start, end, der.OCTETS)
     count_body, at = der.enter(data, salt_stop, end, der.INTEGER)
     iterations = der.read_integer(data, count_body, at)
@@ -167,7 +167,7 @@ def parse_pbkdf2(data: bytes) -> tuple[KdfParameters, int | None]:
 
 
 def _parse_prf(data: bytes, start: int, end: int) -> str:
-    body, stop = der.enter(data, start, end, der.SEQUENCE)
+    body, stop = der.enter_last(data, start, end, der.SEQUENCE)
     return hmac_hash(split_algorithm(data, body, stop)[0])
 
 

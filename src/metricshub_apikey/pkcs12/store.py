@@ -19,14 +19,12 @@ from metricshub_apikey.errors import (
     DamagedError,
     EntryUnreadableError,
     LimitError,
-    NotAKeystoreError,
-    TruncatedError,
     UnsupportedError,
 )
 
 from . import der, mac
 from .bag import Bag, encode_bag, encode_secret, fold, secret_value
-from .contents import DATA, MAX_BAGS, Contents
+from .contents import MAX_BAGS, Contents
 from .kdf import KdfParameters, KeyDerivation, Passwords
 from .pbe import (
     AES_256_KEY,
@@ -39,9 +37,7 @@ from .pbe import (
     derivations,
     encrypt,
 )
-
-SIGNED_DATA = der.oid("1.2.840.113549.1.7.2")
-PFX_VERSION = 3
+from .pfx import encode_pfx, open_pfx
 
 MAX_PARTS = 1_000
 MIN_SHARED_SALT = 16
@@ -83,7 +79,14 @@ class Store:
         return cls([], None, passwords, keys or KeyDerivation())
 
     @classmethod
-    def parse(cls, data: bytes, passwords: Passwords, keys: KeyDerivation | None = None) -> Store:
+    def parse(
+        cls,
+        data: bytes,
+        passwords: Passwords,
+        keys: KeyDerivation | None = None,
+        *,
+        known: Iterable[Bag] = (),
+    ) -> Store:
         """
         Read a whole file and check its MAC; no entry is decrypted yet.
 
@@ -91,6 +94,7 @@ class Store:
             data: The file's bytes.
             passwords: Of the store and of its entries.
             keys: Where keys are derived; share one to derive each key once.
+            known: Bags that need not be read again where their bytes are met.
 
         Raises:
             NotAKeystoreError: The bytes are something else.
@@ -100,15 +104,13 @@ class Store:
             LimitError: It asks for more than a limit allows.
         """
         keys = keys or KeyDerivation()
-        safe, at, end = _open_pfx(data)
+        safe, at, end = open_pfx(data)
         if at == end:
             raise UnsupportedError("has no MAC: anybody could have forged its entries")
-        body, stop = der.enter(data, at, end, der.SEQUENCE)
-        if stop != end:
-            raise der.malformed(stop)
+        body, stop = der.enter_last(data, at, end, der.SEQUENCE)
         seal = mac.parse_mac(data, body, stop)
         mac.verify(seal, safe, passwords.store, keys)
-        contents = _parse_safe(safe, passwords.store, keys)
+        contents = _parse_safe(safe, passwords.store, keys, {bag.raw: bag for bag in known})
         return cls(contents, seal, passwords, keys, trailing=len(data) - end)
 
     @property
@@ -190,7 +192,10 @@ class Store:
         algorithm = Pbes2(kdf, AES_256_KEY, random_bytes(AES_BLOCK))
         plaintext = encode_secret(value)
         ciphertext = encrypt(algorithm, self.passwords.entries, plaintext, self.keys)
-        bag = Bag(encode_bag(fold(alias), created_ms, algorithm, ciphertext))
+        self.adopt(Bag(encode_bag(fold(alias), created_ms, algorithm, ciphertext)))
+
+    def adopt(self, bag: Bag) -> None:
+        """Put *bag* behind the others, byte for byte as it is."""
         self._last_plain_contents().append(bag)
         self.added.append(bag.raw)
 
@@ -222,9 +227,15 @@ class Store:
         """Cut out *bags*; what was a part of only these goes with them, as in Java."""
         unwanted = set(bags)
         for contents in self._contents:
-            contents.remove(unwanted)
+            for bag in contents.remove(unwanted):
+                self._forget(bag)
         self._contents = [part for part in self._contents if part.bags or not part.changed]
-        self.removed.extend(bag.raw for bag in unwanted)
+
+    def _forget(self, bag: Bag) -> None:
+        if bag.raw in self.added:
+            self.added.remove(bag.raw)
+        else:
+            self.removed.append(bag.raw)
 
     def serialise(self, random_bytes: Callable[[int], bytes]) -> bytes:
         """
@@ -238,8 +249,7 @@ class Store:
             *(part.encode(password, self.keys, random_bytes) for part in self._contents)
         )
         seal = mac.seal(safe, password, self.keys, like=self._seal, random_bytes=random_bytes)
-        content = der.sequence(DATA, der.element(der.CONTEXT_0, der.octets(safe)))
-        return der.sequence(der.integer(PFX_VERSION), content, seal)
+        return encode_pfx(safe, seal)
 
 
 def _encrypted(bag: Bag) -> Encrypted | EntryUnreadableError:
@@ -258,47 +268,13 @@ def _value(plaintext: bytes | None) -> bytes | EntryUnreadableError:
     return EntryUnreadableError("it has another password or is damaged")
 
 
-def _open_pfx(data: bytes) -> tuple[bytes, int, int]:
-    """Return the authenticated safe's bytes, where the MacData begins, and where the PFX ends."""
-    start, end = _enter_pfx(data)
-    try:
-        body, at = der.enter(data, start, end, der.INTEGER)
-        version = der.read_integer(data, body, at)
-        content, stop = der.enter(data, at, end, der.SEQUENCE)
-        _, inner = der.enter(data, content, stop, der.OID)
-    except DamagedError:
-        raise NotAKeystoreError from None
-    if version != PFX_VERSION:
-        raise UnsupportedError(f"is a PKCS#12 file of version {version}; only version 3 is read")
-    if data.startswith(SIGNED_DATA, content):
-        raise UnsupportedError("is sealed with a public key; only passwords are supported")
-    if not data.startswith(DATA, content):
-        raise NotAKeystoreError
-    body, inner = der.enter(data, inner, stop, der.CONTEXT_0)
-    body, inner = der.enter(data, body, inner, der.OCTETS)
-    return data[body:inner], stop, end
-
-
-def _enter_pfx(data: bytes) -> tuple[int, int]:
-    """Enter the outermost SEQUENCE; tell a file cut short from one that never was a keystore."""
-    if not data:
-        raise TruncatedError(hint="The file is empty.")
-    if data[0] != der.SEQUENCE:
-        raise NotAKeystoreError
-    try:
-        return der.enter(data, 0, len(data), der.SEQUENCE)
-    except DamagedError:
-        raise TruncatedError(hint="The file ends too early.") from None
-
-
-def _parse_safe(safe: bytes, password: str, keys: KeyDerivation) -> list[Contents]:
-    start, end = der.enter(safe, 0, len(safe), der.SEQUENCE)
-    if end != len(safe):
-        raise der.malformed(end)
+def _parse_safe(
+    safe: bytes, password: str, keys: KeyDerivation, known: dict[bytes, Bag]
+) -> list[Contents]:
+    start, end = der.enter_last(safe, 0, len(safe), der.SEQUENCE)
     parts = der.split(safe, start, end, der.SEQUENCE, most=MAX_PARTS, what="parts")
-    contents = [Contents.parse(raw, password, keys) for raw in parts]
+    contents = [Contents.parse(raw, password, keys, known) for raw in parts]
     count = sum(len(part.bags) for part in contents)
     if count > MAX_BAGS:
         raise LimitError(f"holds more entries than the limit of {MAX_BAGS:,}")
-    keys.allow(count)
     return contents
