@@ -54,7 +54,12 @@ def apikey(context: click.Context) -> None:
 @click.option(
     "--expires-in", metavar="LENGTH", help="Life of the key: 90d, 12h, 30m, 2w, 1y or 1d12h."
 )
-@click.option("--out", metavar="FILE", help="Write the key to a new file that only you can read.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write the key to a new file that only you can read.",
+)
 @click.option("--if-missing", is_flag=True, help="Succeed if the alias exists already.")
 @quiet("Print the key alone.")
 @common_options
@@ -173,6 +178,7 @@ def path(session: Session) -> None:
 
 @apikey.command("completion")
 @click.argument("shell", type=click.Choice(completion.SHELLS))
+@common_options
 @pass_session
 def complete(session: Session, shell: str) -> None:
     """
@@ -182,7 +188,7 @@ def complete(session: Session, shell: str) -> None:
     Example, in ~/.bashrc:
       eval "$(apikey completion bash)"
     """
-    session.out.lines([completion.script(apikey, shell)])
+    views.show_script(session.out, shell, completion.script(apikey, shell))
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -22,7 +22,7 @@ def complete_alias(
     """
     Return the aliases that begin with what is typed; nothing is decrypted, nothing printed.
 
-    An alias that a shell could not take as it is shown is left out.
+    An alias that a shell, or the command, could not take as it is shown is left out.
     """
     del parameter
     from click.shell_completion import CompletionItem
@@ -35,7 +35,9 @@ def complete_alias(
     return [
         CompletionItem(alias)
         for alias in aliases
-        if alias.startswith(begun) and all(one.isalnum() or one in "._@%+/-" for one in alias)
+        if alias.startswith(begun)
+        and not alias.startswith("-")
+        and all(one.isalnum() or one in "._@%+/-" for one in alias)
     ]
 
 

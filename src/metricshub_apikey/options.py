@@ -59,10 +59,16 @@ def _common(*names: str, **settings: Any) -> Callable[[Decorated], Decorated]:  
 
 
 COMMON_OPTIONS = [
-    _common("--keystore", metavar="FILE", help="The keystore to use; see 'apikey path'."),
+    _common(
+        "--keystore",
+        metavar="FILE",
+        type=click.Path(),
+        help="The keystore to use; see 'apikey path'.",
+    ),
     _common(
         "--password-file",
         metavar="FILE",
+        type=click.Path(),
         help="The keystore's own password, in the first line of FILE; - is standard input.",
     ),
     _common("--output", "-o", type=click.Choice(["text", "json"]), help="Default: text."),

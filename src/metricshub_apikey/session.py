@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 
-from .errors import InvalidArgumentError
+from .errors import InvalidArgumentError, PasswordError
 from .expiry import to_local
 from .interrupts import Interrupts
 from .keystore import LOCK_TIMEOUT, Keystore, ignore_note
@@ -57,21 +57,31 @@ class Session:
         return self._open(note=self.out.note, warn=self.out.warn)
 
     def quiet_registry(self) -> ApiKeyRegistry:
-        """Return the same for a shell that completes a word: nothing is printed or asked."""
+        """
+        Return the same for a shell that completes a word: nothing is printed or waited for.
+
+        Raises:
+            PasswordError: The password is not in a regular file.
+        """
+        if self._password_file is not None and not os.path.isfile(self._password_file):
+            raise PasswordError("The password is not in a regular file.")
         return self._open(note=ignore_note, warn=ignore_note)
 
     def _open(self, *, note: Callable[[str], None], warn: Callable[[str], None]) -> ApiKeyRegistry:
-        password_file = self.password_file
-        if password_file is None:
-            password_file = os.environ.get(PASSWORD_FILE_VARIABLE) or None
         keystore = Keystore(
             self.location.path,
-            read_passwords(password_file, warn),
+            read_passwords(self._password_file, warn),
             lock_timeout=LOCK_TIMEOUT if self.lock_timeout is None else self.lock_timeout,
             notify=note,
             before_commit=self.interrupts.hold,
         )
         return ApiKeyRegistry(keystore)
+
+    @property
+    def _password_file(self) -> str | None:
+        if self.password_file is not None:
+            return self.password_file
+        return os.environ.get(PASSWORD_FILE_VARIABLE) or None
 
     @property
     def now(self) -> datetime:

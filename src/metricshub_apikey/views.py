@@ -12,6 +12,15 @@ from .output import Document, Form, Output, escape
 from .paths import Location
 
 UNREADABLE_MASK = "*" * 8
+KEY_FIELDS = (
+    "alias",
+    "masked",
+    "expires_on",
+    "expires_at",
+    "expired",
+    "created_at",
+    "unreadable",
+)
 
 
 def show_created(
@@ -47,7 +56,8 @@ def show_exists(out: Output, alias: str, keystore: str) -> None:
     """Say that there was nothing to create; the key itself cannot be shown again."""
     out.note(f"An API key with alias '{alias}' exists already; nothing was created.")
     if out.form is Form.JSON:
-        out.document({"keystore": keystore, "created": False, "alias": alias, "key": None})
+        unknown = dict.fromkeys((*KEY_FIELDS, "key", "file"))
+        out.document({"keystore": keystore, "created": False, **unknown, "alias": alias})
 
 
 def show_keys(out: Output, keys: Sequence[ApiKey], *, keystore: str, now: datetime) -> None:
@@ -84,6 +94,14 @@ def show_location(out: Output, location: Location) -> None:
         out.lines([f"{escape(location.path)} ({location.reason})"])
 
 
+def show_script(out: Output, shell: str, script: str) -> None:
+    """Print what *shell* must read."""
+    if out.form is Form.JSON:
+        out.document({"shell": shell, "script": script})
+    else:
+        out.lines([script])
+
+
 def expiry_phrase(expires_on: datetime | None, now: datetime) -> str:
     """Return `No expiration`, `Expires on …` or `Expired on …`; both times are local."""
     if expires_on is None:
@@ -103,12 +121,13 @@ def key_document(key: ApiKey, now: datetime) -> Document:
     """Return what JSON says of one key, but for the key itself."""
     expires_on = key.expires_on
     created = None if key.created_ms is None else datetime.fromtimestamp(key.created_ms / 1000, UTC)
-    return {
-        "alias": key.alias,
-        "masked": None if key.unreadable else key.masked,
-        "expires_on": text(expires_on) if expires_on else None,
-        "expires_at": utc_text(instants(expires_on)[0]) if expires_on else None,
-        "expired": key.expired(now),
-        "created_at": utc_text(created) if created else None,
-        "unreadable": key.unreadable,
-    }
+    values = (
+        key.alias,
+        None if key.unreadable else key.masked,
+        text(expires_on) if expires_on else None,
+        utc_text(instants(expires_on)[0]) if expires_on else None,
+        key.expired(now),
+        utc_text(created) if created else None,
+        key.unreadable,
+    )
+    return dict(zip(KEY_FIELDS, values, strict=True))
