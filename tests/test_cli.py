@@ -544,7 +544,7 @@ def test_json_has_the_notes(run: Run) -> None:
 
 
 def test_json_of_if_missing(run: Run, keystore: Path) -> None:
-    """An existing key is told by `created` alone."""
+    """Of an existing key only the alias is told; the other fields are there, and null."""
     run("create", "ci")
     done = run("create", "ci", "--if-missing", "-o", "json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -552,7 +552,14 @@ def test_json_of_if_missing(run: Run, keystore: Path) -> None:
         "keystore": str(keystore),
         "created": False,
         "alias": "ci",
+        "masked": None,
+        "expires_on": None,
+        "expires_at": None,
+        "expired": None,
+        "created_at": None,
+        "unreadable": None,
         "key": None,
+        "file": None,
         "notes": ["An API key with alias 'ci' exists already; nothing was created."],
     }
 

@@ -18,7 +18,7 @@ from . import __version__, completion, delivery, views
 from .errors import ApiKeyError, InvalidArgumentError, KeyExistsError, ReaderGoneError
 from .expiry import after, instants, parse_date_time, parse_duration, text, utc_text
 from .interrupts import Interrupted, forbid_core_dumps
-from .options import CommandGroup, common_options, pass_session, quiet
+from .options import FILE, CommandGroup, common_options, pass_session, quiet
 from .output import Form, Output, escape, output_failed
 from .pkcs12.bag import fold
 from .registry import utc_now
@@ -57,7 +57,7 @@ def apikey(context: click.Context) -> None:
 @click.option(
     "--out",
     metavar="FILE",
-    type=click.Path(),
+    type=FILE,
     help="Write the key to a new file that only you can read.",
 )
 @click.option("--if-missing", is_flag=True, help="Succeed if the alias exists already.")

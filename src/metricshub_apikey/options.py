@@ -12,6 +12,9 @@ from .session import Session
 
 MAX_LOCK_TIMEOUT = 86_400
 
+FILE = click.Path(readable=False)
+"""Completed as a file by shells; whether it can be read is for us to find out and to say."""
+
 pass_session = click.make_pass_decorator(Session, ensure=True)
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -62,13 +65,13 @@ COMMON_OPTIONS = [
     _common(
         "--keystore",
         metavar="FILE",
-        type=click.Path(),
+        type=FILE,
         help="The keystore to use; see 'apikey path'.",
     ),
     _common(
         "--password-file",
         metavar="FILE",
-        type=click.Path(),
+        type=FILE,
         help="The keystore's own password, in the first line of FILE; - is standard input.",
     ),
     _common("--output", "-o", type=click.Choice(["text", "json"]), help="Default: text."),
