@@ -845,7 +845,7 @@ def test_unreadable_entries(run: Run, keystore: Path) -> None:
     assert done.stdout == (
         "first ********************1111 (No expiration)\n"
         "bytes ******** (Unreadable: it is not UTF-8)\n"
-        "date ******** (Unreadable: its expiry 'soon' is not a date time)\n"
+        "date ******** (Unreadable: its expiry is not a date time)\n"
         "foreign ******** (Unreadable: it has another password or is damaged)\n"
         "last ********************9999 (Expired on 2020-01-01T00:00:00)\n"
         "short ******************** (No expiration)\n"

@@ -234,7 +234,7 @@ def test_unreadable_entries_hide_nothing(registry: ApiKeyRegistry, keystore: Pat
     assert {key.alias: key.unreadable for key in found} == {
         "first": None,
         "bytes": "it is not UTF-8",
-        "date": "its expiry 'tomorrow' is not a date time",
+        "date": "its expiry is not a date time",
         "foreign": "it has another password or is damaged",
         "last": None,
     }

@@ -199,8 +199,17 @@ def run(arguments: Sequence[str]) -> int:
     turns an `ApiKeyError` into words; any other exception is a bug and keeps its traceback.
     """
     session = Session()
-    session.interrupts.listen()
     forbid_core_dumps()
+    try:
+        session.interrupts.listen()
+        code = _run(session, arguments)
+        session.interrupts.ignore()
+    except Interrupted as interrupted:
+        return interrupted.exit_code
+    return code or session.interrupts.exit_code
+
+
+def _run(session: Session, arguments: Sequence[str]) -> int:
     if sys.stdout is not None:
         # An alias that the terminal cannot show is no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -213,14 +222,12 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except click.UsageError as error:
         return _wrong_usage(error, arguments)
-    except Interrupted as interrupted:
-        return interrupted.exit_code
     except OSError as error:  # from Click, which prints help without us
         if error.filename is not None:
             raise
         session.out.error(output_failed(error))
         return 1
-    return session.interrupts.exit_code
+    return 0
 
 
 def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from . import filesystem
 from .errors import NotDeliveredError, OutputError, ReaderGoneError
-from .interrupts import Interrupted
+from .interrupts import Interrupted, postponed
 from .keys import ApiKey
 
 
@@ -59,14 +59,18 @@ def reserve(path: str | None) -> Iterator[KeyFile | None]:
     if path is None:
         yield None
         return
-    file = KeyFile(path)
+    file = None
     try:
+        with postponed():
+            file = KeyFile(path)
         yield file
     except BaseException:
-        file.discard()
+        if file is not None:
+            file.discard()
         raise
     finally:
-        file.close()
+        if file is not None:
+            file.close()
 
 
 @contextlib.contextmanager

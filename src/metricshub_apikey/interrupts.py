@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = [
@@ -30,6 +32,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._held = False
+        self._heard: list[int] = []
         self.exit_code = 0
 
     def listen(self) -> None:
@@ -37,6 +40,12 @@ class Interrupts:
         for number in SIGNALS:
             if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._receive)
+                self._heard.append(number)
+
+    def ignore(self) -> None:
+        """Leave the signals to the operating system, which ends the process without a word."""
+        for number in self._heard:
+            signal.signal(number, signal.SIG_DFL)
 
     def hold(self) -> None:
         """From now on remember the first signal, in `exit_code`, instead of raising it."""
@@ -47,7 +56,21 @@ class Interrupts:
         if self._held and not self.exit_code:
             self.exit_code = 128 + number
         else:
+            self.ignore()  # whoever asks again means it
             raise Interrupted(number)
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Let signals wait until the block, a few system calls, is done; then they are handled."""
+    if sys.platform == "win32":
+        yield
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def forbid_core_dumps() -> None:

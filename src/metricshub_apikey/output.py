@@ -13,29 +13,36 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from itertools import islice
 
 import click
 
 from .errors import ApiKeyError, OutputError, ReaderGoneError
 
 INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+BATCH = 10_000
+"""Lines, or pieces of JSON, printed at once: neither each alone, nor all of a large keystore."""
+
 PROGRESS_AFTER_SECONDS = 1.0
 
 Document = dict[str, object]
 
 
+class _Visible(dict[int, str]):
+    """What to show for each character, found out when it is met for the first time."""
+
+    def __missing__(self, code: int) -> str:
+        from unicodedata import category
+
+        one = chr(code)
+        hidden = category(one) in INVISIBLE
+        self[code] = one.encode("unicode_escape").decode() if hidden else one
+        return self[code]
+
+
 def escape(raw: str) -> str:
     """Return *raw* with everything that could move the cursor or hide as an escape sequence."""
-    if raw.isprintable():
-        return raw
-    from unicodedata import category
-
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if category(character) in INVISIBLE
-        else character
-        for character in raw
-    )
+    return raw if raw.isprintable() else raw.translate(_Visible())
 
 
 class Form(Enum):
@@ -81,20 +88,24 @@ class Output:
             OutputError: Standard output does not take them.
             ReaderGoneError: Nobody reads it any more.
         """
-        if lines:
-            self._print("\n".join(lines))
+        for batch in range(0, len(lines), BATCH):
+            self._print("\n".join(lines[batch : batch + BATCH]))
 
     def document(self, document: Document) -> None:
         """Print the command's JSON document, with the notes so far; raises as `lines` does."""
         import json
 
-        self._print(json.dumps({**document, "notes": self._notes}, indent=2))
+        encoder = json.JSONEncoder(indent=2)
+        chunks = encoder.iterencode({**document, "notes": self._notes})
+        while batch := "".join(islice(chunks, BATCH)):
+            self._print(batch, end="")
+        self._print("")
 
-    def _print(self, content: str) -> None:
+    def _print(self, content: str, end: str = "\n") -> None:
         if sys.stdout is None:
             raise OutputError("Standard output is closed.")
         try:
-            click.echo(content, color=self._color)
+            click.echo(content + end, nl=False, color=self._color)
         except OSError as error:
             raise output_failed(error) from error
 

@@ -26,7 +26,8 @@ AES = der.oid("2.16.840.1.101.3.4.1")
 
 CREATION_TIME = b"Time "
 LAST_MS = 253_402_300_799_999  # the end of the year 9999
-MAX_ATTRIBUTES = 32
+MAX_NAME = 4_096
+MAX_ALGORITHM = 4_096  # Java's has 102 bytes
 
 
 class Bag:
@@ -90,6 +91,8 @@ class Bag:
         at, end = der.enter(raw, at, end, der.OCTETS)
         at, end = der.enter(raw, at, end, der.SEQUENCE)
         body, stop = der.enter(raw, at, end, der.SEQUENCE)
+        if stop - body > MAX_ALGORITHM:
+            raise LimitError(f"has parameters over the limit of {MAX_ALGORITHM:,} bytes")
         algorithm = parse_algorithm(raw[body:stop])
         if not 1 <= algorithm.kdf.iterations <= MAX_ITERATIONS:
             raise LimitError(f"has an iteration count outside the limit of 1 to {MAX_ITERATIONS:,}")
@@ -103,15 +106,17 @@ def _read_attributes(raw: bytes, at: int) -> tuple[bytes | None, bytes | None]:
     if at == len(raw):
         return name, local_key_id
     at, end = der.enter_last(raw, at, len(raw), der.SET)
-    for _ in range(MAX_ATTRIBUTES + 1):
-        if at == end:
-            return name, local_key_id
+    while at < end:
         body, at = der.enter(raw, at, end, der.SEQUENCE)
         if raw.startswith(FRIENDLY_NAME, body):
             name = _first_value(raw, body + len(FRIENDLY_NAME), at, der.BMP_STRING)
         elif raw.startswith(LOCAL_KEY_ID, body):
             local_key_id = _first_value(raw, body + len(LOCAL_KEY_ID), at, der.OCTETS)
-    raise LimitError(f"has an entry with more attributes than the limit of {MAX_ATTRIBUTES}")
+        elif body == at or raw[body] != der.OID:
+            raise der.malformed(body)
+    if name is not None and len(name) > 2 * MAX_NAME:
+        raise LimitError(f"has an entry with a name over the limit of {MAX_NAME:,} characters")
+    return name, local_key_id
 
 
 def _first_value(raw: bytes, start: int, end: int, tag: int) -> bytes | None:

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from metricshub_apikey.errors import LimitError
 
 MAX_ITERATIONS = 1_000_000
-HONEST_ITERATIONS = 100_000
+HONEST_PBKDF2 = 20_000
+HONEST_PKCS12 = 100_000
 """What the most expensive key of any JDK costs: its old MAC, or two blocks for a 3DES key."""
 EXCESS_BUDGET = 2_000_000
 """What all keys of one run together may cost beyond that: two keys at their own limit."""
@@ -80,7 +81,7 @@ class KeyDerivation:
     Derives each key once, within the limits of one run.
 
     Besides `MAX_ITERATIONS` for one derivation there is a budget for what all of them together
-    cost beyond `HONEST_ITERATIONS` each. So a keystore of many old entries stays readable, while
+    cost beyond what a JDK's cost. So a keystore of many old entries stays readable, while
     a small file cannot ask for hours of work.
     """
 
@@ -143,10 +144,11 @@ class KeyDerivation:
                 f"asks for an iteration count outside the limit of 1 to {MAX_ITERATIONS:,}"
             )
         blocks = -(-wanted.size // hashlib.new(hash_name).digest_size)
-        excess = max(0, iterations * blocks - HONEST_ITERATIONS)
+        honest = HONEST_PBKDF2 if wanted.purpose is None else HONEST_PKCS12
+        excess = max(0, iterations * blocks - honest)
         if excess > self._excess:
             raise LimitError(
-                f"asks for more iterations than the limit: {HONEST_ITERATIONS:,} for each key and "
+                f"asks for more iterations than the limit: {honest:,} for each key and "
                 f"{EXCESS_BUDGET:,} beyond that for all"
             )
         self._excess -= excess

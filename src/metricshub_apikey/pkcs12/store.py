@@ -39,8 +39,8 @@ from .pbe import (
 )
 from .pfx import encode_pfx, open_pfx
 
-MAX_PARTS = 1_000
-MIN_SHARED_SALT = 16
+MAX_PARTS = 100
+SHARED_SALT_SIZES = range(16, 65)
 
 
 class Store:
@@ -212,7 +212,7 @@ class Store:
                 continue
             kdf = algorithm.kdf
             if isinstance(algorithm, Pbes2) and kdf[1:] == (ITERATIONS, "sha256"):
-                return kdf if len(kdf.salt) >= MIN_SHARED_SALT else None
+                return kdf if len(kdf.salt) in SHARED_SALT_SIZES else None
         return None
 
     def _last_plain_contents(self) -> Contents:
@@ -256,7 +256,8 @@ def _encrypted(bag: Bag) -> Encrypted | EntryUnreadableError:
     try:
         return bag.encrypted()
     except EntryUnreadableError as error:
-        return error
+        # A new one: a hundred thousand tracebacks are a lot of memory.
+        return EntryUnreadableError(error.message)
 
 
 def _value(plaintext: bytes | None) -> bytes | EntryUnreadableError:
@@ -273,8 +274,10 @@ def _parse_safe(
 ) -> list[Contents]:
     start, end = der.enter_last(safe, 0, len(safe), der.SEQUENCE)
     parts = der.split(safe, start, end, der.SEQUENCE, most=MAX_PARTS, what="parts")
-    contents = [Contents.parse(raw, password, keys, known) for raw in parts]
-    count = sum(len(part.bags) for part in contents)
-    if count > MAX_BAGS:
-        raise LimitError(f"holds more entries than the limit of {MAX_BAGS:,}")
+    contents, count = [], 0
+    for raw in parts:
+        contents.append(Contents.parse(raw, password, keys, known))
+        count += len(contents[-1].bags)
+        if count > MAX_BAGS:
+            raise LimitError(f"holds more entries than the limit of {MAX_BAGS:,}")
     return contents

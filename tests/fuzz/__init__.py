@@ -1,0 +1,1 @@
+"""The fuzz target and its seeds; see README.md."""
