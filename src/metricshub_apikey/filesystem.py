@@ -68,7 +68,13 @@ def read(path: str, max_size: int) -> Snapshot | None:
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[int | None]:
-    """Open *path* for reading; None if there is none. Raises OSError."""
+    """
+    Open *path* for reading; None if there is none.
+
+    Raises:
+        NotAKeystoreError: It is a socket.
+        OSError: It cannot be opened.
+    """
     # Without O_NONBLOCK, opening a FIFO would wait for somebody to write into it.
     flags = os.O_RDONLY | _flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
     try:
@@ -76,10 +82,16 @@ def opened(path: str) -> Iterator[int | None]:
     except FileNotFoundError:
         yield None
         return
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise NotAKeystoreError("is not a regular file") from error
+        raise
     try:
         yield descriptor
     finally:
-        os.close(descriptor)
+        # It was only read: what was done meanwhile is done, whatever closing it says.
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def read_opened(descriptor: int, max_size: int) -> Snapshot:
@@ -114,9 +126,19 @@ def make_directories(path: str) -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o700)
             os.chmod(name, 0o700)
-            if owner is not None and sys.platform != "win32":
-                os.chown(name, *owner)
+            if owner is not None:
+                _give(name, owner)
             sync_directory(os.path.dirname(name))
+
+
+def _give(directory: str, owner: tuple[int, int]) -> None:
+    if sys.platform == "win32":
+        return
+    try:
+        os.chown(directory, *owner)
+    except OSError:
+        os.rmdir(directory)
+        raise
 
 
 def replace(
@@ -148,7 +170,7 @@ def replace(
         NotConfirmedError: The change is in place, but not confirmed on disk.
         OSError: Nothing was changed.
     """
-    temporary = _temporary_name(path, random_bytes(RANDOM_PART).hex())
+    temporary = temporary_name(path, random_bytes)
     try:
         _write_temporary(temporary, data, like=path, previous=previous)
         if not unchanged():
@@ -192,8 +214,10 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _temporary_name(path: str, random_part: str) -> str:
+def temporary_name(path: str, random_bytes: Callable[[int], bytes]) -> str:
+    """Return a new name beside *path*, one that `remove_leftovers` knows."""
     directory, name = os.path.split(path)
+    random_part = random_bytes(RANDOM_PART).hex()
     return os.path.join(directory, f".{name}.{random_part}{TEMPORARY_SUFFIX}")
 
 

@@ -129,6 +129,7 @@ class Keystore:
         """
         with self._guarded(WriteFailedError("is not changed")):
             path = self._real_path()
+            ownership.check_link(self.path, path)
             status = ownership.stat_if_there(path)
             if status is not None and not stat.S_ISREG(status.st_mode):
                 raise NotAKeystoreError("is not a regular file")

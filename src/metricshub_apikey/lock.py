@@ -16,10 +16,12 @@ import sys
 import time
 from collections.abc import Iterator
 
+from . import filesystem
 from .errors import KeystoreBusyError, UnsafeLocationError, WriteFailedError
 
 RETRY_SECONDS = 0.02
 
+PLANTED = {errno.ELOOP, errno.ENXIO, errno.EISDIR}
 BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 if sys.platform == "win32":
@@ -57,7 +59,7 @@ def hold(path: str, *, owner: tuple[int, int] | None, timeout: float) -> Iterato
         WriteFailedError: The file system cannot lock.
         OSError: The lock file cannot be opened.
     """
-    descriptor = _open(lock_path(path), owner)
+    descriptor = _open(path, owner)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise _planted(lock_path(path))
@@ -70,27 +72,48 @@ def hold(path: str, *, owner: tuple[int, int] | None, timeout: float) -> Iterato
 
 
 def _open(path: str, owner: tuple[int, int] | None) -> int:
-    """Open the lock file, never through a link and never giving away a file that was there."""
+    """Open the lock file of *path*, never through a link; make it where there is none."""
+    file = lock_path(path)
     flags = os.O_RDWR
     for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK"):
         flags |= getattr(os, name, 0)
+    for _ in range(2):
+        try:
+            return os.open(file, flags)
+        except FileNotFoundError:
+            _make(path, owner)
+        except OSError as error:
+            if error.errno in PLANTED:
+                raise _planted(file) from error
+            raise
+    return os.open(file, flags)
+
+
+def _make(path: str, owner: tuple[int, int] | None) -> None:
+    """
+    Make the lock file whole: when others see it, it has its owner and mode.
+
+    So it gets both under another name. A file that is there already is never given away.
+    """
+    temporary = filesystem.temporary_name(path, os.urandom)
+    descriptor = filesystem.create_private(temporary)
     try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise _planted(path) from error
-        raise
+        if owner is not None and sys.platform != "win32":
+            os.fchown(descriptor, *owner)
+        with contextlib.suppress(FileExistsError):
+            _name(temporary, lock_path(path))
+    finally:
+        os.close(descriptor)
+        os.unlink(temporary)
+
+
+def _name(temporary: str, file: str) -> None:
     try:
-        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        os.link(temporary, file)
     except FileExistsError:
-        return os.open(path, flags)
-    if sys.platform != "win32":
-        os.fchmod(descriptor, 0o600)  # whatever the umask
-    if owner is not None and sys.platform != "win32":
-        os.fchown(descriptor, *owner)
-    return descriptor
+        raise
+    except OSError:  # a file system without hard links, and so without owners
+        os.close(filesystem.create_private(file))
 
 
 def _planted(file: str) -> UnsafeLocationError:

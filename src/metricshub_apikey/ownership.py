@@ -65,6 +65,29 @@ def check_directory(path: str, *others: str) -> None:
         )
 
 
+def check_link(named: str, path: str) -> None:
+    """
+    Refuse a link *named* by which a stranger could make us write to a file that is not theirs.
+
+    Args:
+        named: The file as the user named it.
+        path: Where it leads, links resolved.
+
+    Raises:
+        UnsafeLocationError: The link belongs neither to root, nor to the caller, nor to the
+            owner of what it leads to.
+    """
+    link = stat_if_there(named)
+    if sys.platform == "win32" or link is None or not stat.S_ISLNK(link.st_mode):
+        return
+    target = stat_if_there(path)
+    if link.st_uid not in {0, os.geteuid(), target.st_uid if target else 0}:
+        raise UnsafeLocationError(
+            "is not changed: it is a link of somebody else's to a file that is not theirs",
+            hint=f"Find out who made the link, or name the file itself: {path}",
+        )
+
+
 def _is_root() -> bool:
     return sys.platform != "win32" and os.geteuid() == 0
 
@@ -91,6 +114,8 @@ def access_hint(path: str) -> str:
     import pwd
 
     uid = _owner(os.path.realpath(path))
+    if uid == os.geteuid() and os.access(path, os.R_OK | os.W_OK):
+        return f"You need the right to write to its directory, too: {os.path.dirname(path)}"
     if uid == os.geteuid():
         return f"You own it; give yourself the right: chmod u+rw {path}"
     try:
