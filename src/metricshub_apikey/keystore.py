@@ -1,7 +1,7 @@
 """
 The keystore file: `read` it, or `update` it, which is the only way anything is ever written.
 
-    >>> keystore = Keystore("/tmp/demo/metricshub-keystore.p12")
+    >>> keystore = Keystore("metricshub-keystore.p12")
     >>> [bag.alias for bag in keystore.read().bags]
     []
 """

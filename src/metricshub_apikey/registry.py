@@ -1,9 +1,10 @@
 """
 The API keys of one keystore: create, list, revoke.
 
-    >>> registry = ApiKeyRegistry(Keystore(path))
-    >>> registry.create("mcp-openai").key
-    'eb47c2be-927f-495f-aa97-0ba0f60b8986'
+    >>> registry = ApiKeyRegistry(Keystore("metricshub-keystore.p12"))
+    >>> key = registry.create("mcp-openai")
+    >>> [(known.alias, known.key == key.key) for known in registry.list()]
+    [('mcp-openai', True)]
 """
 
 from __future__ import annotations
