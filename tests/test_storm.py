@@ -173,3 +173,19 @@ def test_a_java_write_that_begins_in_the_last_instant_is_kept(
 
     assert registry.aliases() == ("ours", "java")
     assert stock.ask("find", keystore, KEY) == ["accepted java"]
+
+
+def test_a_java_write_that_is_killed_in_the_last_instant_changes_nothing(
+    stock: Stock, keystore: Path
+) -> None:
+    """Java truncates the file between our last look and our rename, and dies: ours stands."""
+    keystore.parent.mkdir()
+    stock.ask("create", keystore, "before", KEY)
+
+    def truncate() -> None:
+        keystore.open("wb").close()
+
+    registry = ApiKeyRegistry(Keystore(keystore, before_commit=truncate))
+    registry.create("ours")
+
+    assert registry.aliases() == ("before", "ours")

@@ -94,6 +94,16 @@ def opened(path: str) -> Iterator[int | None]:
             os.close(descriptor)
 
 
+@contextlib.contextmanager
+def kept_open(path: str) -> Iterator[int | None]:
+    """Do as `opened`, while the file is replaced; None on Windows, which would not allow that."""
+    if sys.platform == "win32":
+        yield None
+        return
+    with opened(path) as descriptor:
+        yield descriptor
+
+
 def read_opened(descriptor: int, max_size: int) -> Snapshot:
     """Read the file behind *descriptor* from its start; raises as `read` does."""
     status = os.fstat(descriptor)

@@ -25,6 +25,7 @@ from .errors import (
     KeystoreBusyError,
     KeystoreError,
     NotAKeystoreError,
+    NotConfirmedError,
     PasswordError,
     ReadFailedError,
     TruncatedError,
@@ -146,7 +147,7 @@ class Keystore:
 
     def _change(self, path: str, change: Callable[[Store], Result]) -> Result:
         for _ in range(CHANGE_ATTEMPTS):
-            with filesystem.opened(path) as descriptor:
+            with filesystem.kept_open(path) as descriptor:
                 snapshot, store = self._load(path)
                 before = Counter(store.pieces())
                 result = change(store)
@@ -169,16 +170,27 @@ class Keystore:
 
         A program that had truncated the file in the instant before the rename goes on writing
         into a file that has no name any more. What it changes there is done again in the new one.
+
+        Raises:
+            NotConfirmedError: That failed; our own change stays.
         """
-        status = os.fstat(descriptor)
-        if not os.path.samestat(status, snapshot.status) or (
-            filesystem.identity(status) == filesystem.identity(snapshot.status)
-        ):
-            return
+        try:
+            status = os.fstat(descriptor)
+            if os.path.samestat(status, snapshot.status) and (
+                filesystem.identity(status) != filesystem.identity(snapshot.status)
+            ):
+                self._do_again(path, descriptor, snapshot)
+        except (KeystoreError, OSError) as error:
+            raise NotConfirmedError(
+                "is changed, but what another program wrote in the same instant may be lost",
+                hint="Look for entries that are missing. That program should not write meanwhile.",
+            ) from error
+
+    def _do_again(self, path: str, descriptor: int, snapshot: Snapshot) -> None:
         try:
             _, store = self._load_whole(lambda: filesystem.read_opened(descriptor, self._max_size))
-        except KeystoreError:
-            return  # That program was killed half way, or somebody else did something else.
+        except DamagedError:
+            return  # That program was killed half way: it has finished nothing.
         known = {bag.raw for bag in Store.parse(snapshot.data, self._passwords).bags}
         written = [bag for bag in store.bags if bag.raw not in known]
         removed = known - {bag.raw for bag in store.bags}
