@@ -89,14 +89,15 @@ def create(
             key = registry.create(alias, expires_on=moment)
             if key.alias != alias:
                 session.out.note(f"Stored as '{key.alias}': Java ignores letter case.")
-            with delivery.promise(alias):
-                if file is None:
-                    session.out.warn_if_readable()
-                else:
+            if file is not None:
+                with delivery.promise(alias):
                     file.write(key)
-                views.show_created(
-                    session.out, key, alias=alias, file=out, keystore=keystore, now=session.now
-                )
+        if out is None:
+            session.out.warn_if_readable()
+        with delivery.promise(alias) if out is None else delivery.after(f"The key is in {out}"):
+            views.show_created(
+                session.out, key, alias=alias, file=out, keystore=keystore, now=session.now
+            )
     except KeyExistsError:
         if not if_missing:
             raise
