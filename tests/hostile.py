@@ -35,7 +35,7 @@ TINY_OID = b"\x06\x01\x2a"
 PREFIX = "api_key:"
 """What makes an entry an API key."""
 
-MAX_CPU = 6
+MAX_CPU = 30
 """Seconds after which a run is killed: the contract's 2, thrice, for machines that are slow."""
 
 MAX_MEMORY = 200_000_000

@@ -136,6 +136,8 @@ def test_a_name_has_a_limit() -> None:
 def test_a_name_behind_many_attributes_is_found() -> None:
     """However many values other tools attach, the entry stays in sight."""
     assert named(*[UNKNOWN] * 999, friendly_name("A")).alias == "a"
+    with pytest.raises(LimitError, match="limit of 1,000"):
+        named(*[UNKNOWN] * 1000, friendly_name("A"))
 
 
 # The creation time

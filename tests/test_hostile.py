@@ -354,7 +354,7 @@ BOMBS: dict[str, tuple[File, int | None]] = {
     "tiny parts": (lambda: hostile.tiny_infos(ALMOST_FULL), 1),
     "tiny attributes": (lambda: hostile.tiny_attributes(ALMOST_FULL), None),
     "many unreadable keys": (lambda: hostile.unreadable_keys(99_999), 0),
-    "many attributes before each name": (lambda: hostile.keys_with_attributes(80_000, 31), 0),
+    "many attributes before each name": (lambda: hostile.keys_with_attributes(40_000, 31), 0),
     "a huge ASCII name": (lambda: hostile.huge_name("a", ALMOST_FULL), None),
     "a huge name of controls": (lambda: hostile.huge_name("\u202e", ALMOST_FULL), None),
     "a huge value": (lambda: hostile.huge_value(ALMOST_FULL), 0),

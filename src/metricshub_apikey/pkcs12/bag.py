@@ -27,6 +27,7 @@ AES = der.oid("2.16.840.1.101.3.4.1")
 CREATION_TIME = b"Time "
 LAST_MS = 253_402_300_799_999  # the end of the year 9999
 MAX_NAME = 4_096
+MAX_ATTRIBUTES = 1_000
 MAX_ALGORITHM = 4_096  # Java's has 102 bytes
 
 
@@ -106,7 +107,13 @@ def _read_attributes(raw: bytes, at: int) -> tuple[bytes | None, bytes | None]:
     if at == len(raw):
         return name, local_key_id
     at, end = der.enter_last(raw, at, len(raw), der.SET)
+    count = 0
     while at < end:
+        count += 1
+        if count > MAX_ATTRIBUTES:
+            raise LimitError(
+                f"has an entry with more attributes than the limit of {MAX_ATTRIBUTES:,}"
+            )
         body, at = der.enter(raw, at, end, der.SEQUENCE)
         if raw.startswith(FRIENDLY_NAME, body):
             name = _first_value(raw, body + len(FRIENDLY_NAME), at, der.BMP_STRING)
