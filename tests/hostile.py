@@ -36,7 +36,7 @@ PREFIX = "api_key:"
 """What makes an entry an API key."""
 
 MAX_CPU = 30
-"""Seconds after which a run is killed: the contract's 2, thrice, for machines that are slow."""
+"""CPU seconds after which a run is killed: a safety net, for machines that are slow or busy."""
 
 MAX_MEMORY = 200_000_000
 
