@@ -76,7 +76,7 @@ def opened(path: str) -> Iterator[int | None]:
         OSError: It cannot be opened.
     """
     # Without O_NONBLOCK, opening a FIFO would wait for somebody to write into it.
-    flags = os.O_RDONLY | _flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
+    flags = os.O_RDONLY | open_flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
     try:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
@@ -117,8 +117,8 @@ def read_opened(descriptor: int, max_size: int) -> Snapshot:
     return Snapshot(data, status)
 
 
-def _flags(*names: str) -> int:
-    """Return the flags for `os.open` that this operating system knows."""
+def open_flags(*names: str) -> int:
+    """Return, of these flags for `os.open`, those that this operating system has."""
     flags = 0
     for name in names:
         flags |= getattr(os, name, 0)
@@ -210,7 +210,7 @@ def _write_temporary(name: str, data: bytes, *, like: str, previous: Snapshot | 
 
 def create_private(path: str) -> int:
     """Make a new file, mode 0600, and return its descriptor; raises OSError if *path* exists."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _flags("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | open_flags("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
     descriptor = os.open(path, flags, 0o600)
     if sys.platform != "win32":
         os.fchmod(descriptor, 0o600)  # whatever the umask

@@ -74,9 +74,7 @@ def hold(path: str, *, owner: tuple[int, int] | None, timeout: float) -> Iterato
 def _open(path: str, owner: tuple[int, int] | None) -> int:
     """Open the lock file of *path*, never through a link; make it where there is none."""
     file = lock_path(path)
-    flags = os.O_RDWR
-    for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK"):
-        flags |= getattr(os, name, 0)
+    flags = os.O_RDWR | filesystem.open_flags("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK")
     for _ in range(2):
         try:
             return os.open(file, flags)
