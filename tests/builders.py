@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from metricshub_apikey.errors import EntryUnreadableError
 from metricshub_apikey.pkcs12 import der
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.kdf import KdfParameters, Passwords, pkcs12_kdf
@@ -292,9 +293,17 @@ def parse(file: bytes) -> Store:
     return Store.parse(file, PASSWORDS)
 
 
+def value_of(store: Store, bag: Bag) -> bytes:
+    """Return the value of one secret; raise why it cannot be read."""
+    (value,) = store.values([bag])
+    if isinstance(value, EntryUnreadableError):
+        raise value
+    return value
+
+
 def entries(store: Store) -> list[tuple[str | None, bytes]]:
     """Return the aliases and values of a store in which every entry is readable."""
-    return [(bag.alias, store.value(bag)) for bag in store.bags]
+    return [(bag.alias, value_of(store, bag)) for bag in store.bags]
 
 
 # The parts of a file

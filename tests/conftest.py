@@ -28,9 +28,10 @@ ORDINARY_USER = 65534
 AS_ORDINARY_USER = f"""
 import os, sys, tempfile
 # The interpreter may be in root's home, so all that is imported late is imported now.
-import difflib, json, platformdirs, pwd, resource, shlex, unicodedata, uuid
+import csv, difflib, json, platformdirs, pwd, resource, shlex, sqlite3, tomllib, unicodedata, uuid
 from metricshub_apikey import ApiKeyRegistry, Keystore
-from metricshub_apikey.cli import run
+from metricshub_apikey.cli import keys, removal, review, rotation, shell
+from metricshub_apikey.cli.main import run
 with tempfile.TemporaryDirectory() as folder:
     registry = ApiKeyRegistry(Keystore(os.path.join(folder, "store.p12")))
     registry.create("first")

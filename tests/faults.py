@@ -2,9 +2,10 @@
 Breaking the real command at a chosen system call, with strace.
 
 A run is traced once to learn which calls its write window makes: from opening the lock file to the
-last one. Each call of it is then named by its kind and its number among the calls of that kind,
-which is how `strace -e inject` finds it again. Nothing random may decide which calls are made, so
-the hash seed is fixed and bytecode is there before the first run.
+last one. What comes after the keystore's own calls, the record of who did what, is a window of its
+own. Each call is then named by its kind and its number among the calls of that kind, which is how
+`strace -e inject` finds it again. Nothing random may decide which calls are made, so the hash seed
+is fixed and bytecode is there before the first run.
 """
 
 from __future__ import annotations
@@ -13,18 +14,28 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from metricshub_apikey.activity import FILE_NAME
 
 PROGRAM = "from metricshub_apikey.__main__ import main; main()"
 COMMAND = [sys.executable, "-P", "-c", PROGRAM]
 
 TRACED = (
     "openat,read,write,close,newfstatat,fstat,flock,getdents64,access,faccessat2,listxattr,"
-    "flistxattr,getxattr,fgetxattr,setxattr,fsetxattr,fchown,fchmod,fsync,rename,unlink,mkdir,chmod"
+    "flistxattr,getxattr,fgetxattr,setxattr,fsetxattr,fchown,fchmod,fsync,rename,unlink,mkdir,chmod,"
+    "pread64,pwrite64,fcntl,fdatasync,ftruncate,link"
 )
+OUTPUT = {"1", "2"}
 LINE = re.compile(r"^\d+ +(?:\+\+\+|---|(\w+)\((.*))")
+
+
+RECORD = {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"}
+"""What the command may leave beside the keystore besides its lock: who did what."""
+
+NOT_RECORDED = "Warning: This is done, but not in the log: "
 
 
 class Call(NamedTuple):
@@ -76,22 +87,48 @@ def read_log(log: Path) -> Iterator[Call]:
             yield Call(found[1], count[found[1]], found[2])
 
 
-def write_window(log: Path, directory: Path) -> list[Call]:
+def write_window(log: Path, *directories: Path) -> list[Call]:
     """
     Return the calls from the first that touches the lock file to the last of the run.
 
-    What Python does with files of its own, outside the keystore's *directory*, is left out.
+    What Python does with files of its own, outside the keystore's directory and the other
+    *directories* that are written to, is left out, and so is the record of who did what.
     """
+    calls = list(_window(log, directories))
+    recorded = _of_record(calls)
+    return [call for call in calls if call not in recorded]
+
+
+def record_window(log: Path, directory: Path) -> list[Call]:
+    """Return the calls that write down who did what, after the keystore in *directory*."""
+    return _of_record(list(_window(log, (directory,))))
+
+
+def folder_window(log: Path, directory: Path) -> list[Call]:
+    """Return the calls that deal with files in *directory*, once there is a lock."""
+    return [call for call in _window(log, (directory,)) if _subject(call) not in OUTPUT]
+
+
+def _of_record(calls: list[Call]) -> list[Call]:
+    """Return the calls from the first that names the record on, the command's output aside."""
+    first = next(index for index, call in enumerate(calls) if FILE_NAME in call.arguments)
+    return [call for call in calls[first:] if _subject(call) not in OUTPUT]
+
+
+def _window(log: Path, directories: Sequence[Path]) -> Iterator[Call]:
     calls = list(read_log(log))
     first = next(index for index, call in enumerate(calls) if ".lock" in call.arguments)
-    ours = {"1", "2"}
-    window = []
+    ours = set(OUTPUT)
     for call in calls[first:]:
-        subject = call.arguments.partition(",")[0].rstrip(")").split(")")[0]
-        if str(directory) in call.arguments or subject in ours:
-            window.append(call)
-        if call.name == "openat" and str(directory) in call.arguments:
+        named = any(str(directory) in call.arguments for directory in directories)
+        if named or _subject(call) in ours:
+            yield call
+        if call.name == "openat" and named:
             ours.add(call.arguments.rpartition("= ")[2])
         if call.name == "close":
-            ours.discard(subject)
-    return window
+            ours.discard(_subject(call))
+
+
+def _subject(call: Call) -> str:
+    """Return the first argument: in most calls a file descriptor."""
+    return call.arguments.partition(",")[0].rstrip(")").split(")")[0]

@@ -20,6 +20,7 @@ ORDER = [
     "pkcs12.kdf",
     "pkcs12.pbe",
     "pkcs12.mac",
+    "pkcs12.attributes",
     "pkcs12.bag",
     "pkcs12.contents",
     "pkcs12.pfx",
@@ -30,31 +31,77 @@ ORDER = [
     "lock",
     "keystore",
     "expiry",
+    "metadata",
+    "prefixed",
     "keys",
+    "permission",
+    "policy",
+    "policy_templates",
+    "toml_lines",
+    "toml_value",
+    "yaml_items",
+    "policy_file",
+    "activity",
+    "journal",
+    "caller",
+    "manifest",
+    "leaks",
+    "entries",
+    "issuing",
+    "rotation",
+    "removal",
     "registry",
+    "plan",
+    "selection",
+    "verification",
+    "checks",
+    "repair",
     "paths",
     "passwords",
     "interrupts",
     "output",
     "views",
+    "tables",
+    "reports",
     "delivery",
     "session",
     "completion",
     "options",
-    "cli",
+    "cli.shell",
+    "cli.fields",
+    "cli.keys",
+    "cli.review",
+    "cli.removal",
+    "cli.rotation",
+    "cli.verify",
+    "cli.policy",
+    "cli.apply",
+    "cli.main",
     "__main__",
 ]
 """Each module imports only what stands above it."""
 
+CLI = {module for module in ORDER if module.startswith("cli.")} - {"cli.fields"}
+"""The families of commands."""
+
 ROOMS = {
-    "click": {"cli", "completion", "options", "output"},
-    "rich": {"output"},
+    "click": {"completion", "options", "output", *CLI},
+    "rich": {"output", "tables"},
+    "yaml": {"yaml_items"},
     "platformdirs": {"paths"},
 }
 """Which modules know these packages."""
 
-LATE = {"rich", "platformdirs", "json", "uuid", "unicodedata", "pwd", "resource"}
+LATE = {
+    "rich", "platformdirs", "yaml", "json", "csv", "sqlite3", "tomllib", "uuid", "unicodedata",
+    "pwd", "resource", "shutil", "getpass",
+}  # fmt: skip
 """What costs start-up, or is not everywhere, is imported where it is used."""
+
+IMPORTED_LATE = {"tables"}
+"""Modules that are themselves imported where they are used."""
+
+DEPENDENCIES = {"click", "cryptography", "platformdirs", "rich", "yaml"}
 
 LONGEST_FUNCTION = 40
 LONGEST_FILE = 300
@@ -125,9 +172,9 @@ def test_imports_go_upwards(module: str) -> None:
 
 def test_the_graph_is_really_read() -> None:
     """Imports of all three spellings are found, so that the test above can fail."""
-    assert {"pkcs12.bag", "expiry", "keys", "keystore", "errors"} <= ours("registry")
-    assert {"delivery", "views", "session"} <= ours("cli")
-    assert ours("__main__") == {"cli"}
+    assert {"pkcs12.bag", "keys", "keystore", "rotation"} <= ours("registry")
+    assert {"delivery", "views", "session"} <= ours("cli.keys")
+    assert ours("__main__") == {"cli.main"}
     assert ours("errors") == set()
 
 
@@ -156,7 +203,7 @@ def test_packages_stay_in_their_rooms(package: str) -> None:
     assert users == ROOMS[package]
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - IMPORTED_LATE))
 def test_costly_imports_are_late(module: str) -> None:
     """Nothing that costs start-up time is imported at the top of a module."""
     tree = parse(MODULES[module])
@@ -166,8 +213,8 @@ def test_costly_imports_are_late(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_dependencies_are_declared(module: str) -> None:
-    """What is imported is in the standard library, ours, or among the four dependencies."""
-    known = {*sys.stdlib_module_names, PACKAGE, "click", "cryptography", "platformdirs", "rich"}
+    """What is imported is in the standard library, ours, or among the dependencies."""
+    known = {*sys.stdlib_module_names, PACKAGE, *DEPENDENCIES}
     tree = parse(MODULES[module])
     assert {name.split(".")[0] for name in imports(module, ast.walk(tree))} <= known
 

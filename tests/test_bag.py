@@ -29,14 +29,8 @@ from builders import (
 from metricshub_apikey.errors import DamagedError, EntryUnreadableError, KeystoreError, LimitError
 from metricshub_apikey.keystore import STOCK_PASSWORDS
 from metricshub_apikey.pkcs12 import der
-from metricshub_apikey.pkcs12.bag import (
-    MAX_NAME,
-    Bag,
-    encode_bag,
-    encode_secret,
-    fold,
-    secret_value,
-)
+from metricshub_apikey.pkcs12.attributes import MAX_NAME
+from metricshub_apikey.pkcs12.bag import Bag, encode_bag, encode_secret, fold, secret_value
 from metricshub_apikey.pkcs12.kdf import KdfParameters, KeyDerivation
 from metricshub_apikey.pkcs12.pbe import Pbes2, decrypt
 from metricshub_apikey.pkcs12.store import Store

@@ -23,10 +23,13 @@ import pytest
 
 from conftest import COMMAND, ORDINARY_USER, Run, missing
 from metricshub_apikey import ApiKeyRegistry, Keystore, __version__
+from metricshub_apikey.cli.main import HOMES
 from metricshub_apikey.keys import ENTRY_PREFIX
 from metricshub_apikey.keystore import STOCK_PASSWORDS
 from metricshub_apikey.pkcs12.store import Store
+from metricshub_apikey.views import KEY_FIELDS
 from stock import Stock
+from terminal import on_terminal
 
 VECTORS = Path(__file__).parent / "vectors"
 
@@ -168,15 +171,30 @@ def test_help(run: Run, arguments: list[str], tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("command", ["create", "list", "revoke", "path"])
-@pytest.mark.parametrize("option", ["--help", "-h"])
-def test_help_of_a_command(run: Run, command: str, option: str) -> None:
-    """The help of each command starts with what it does and an example."""
-    done = run(command, option)
+@pytest.mark.parametrize(
+    "command", [*sorted(HOMES.keys() - {"policy"}), "policy init", "policy show", "policy check"]
+)
+def test_help_of_a_command(run: Run, command: str) -> None:
+    """The help of each command says what it does, then shows an example, in 80 columns."""
+    done = run(*command.split(), "-h" if command == "list" else "--help", env={"COLUMNS": "80"})
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"Usage: apikey {command} [OPTIONS]")
-    assert f"\n  Example:\n    apikey {command}" in done.stdout
-    assert "\b" not in done.stdout
+    shown = done.stdout
+    usage, purpose, *others = shown.split("\n\n")
+    assert usage.startswith(f"Usage: apikey {command} [OPTIONS]")
+    assert re.fullmatch(r"  [A-Z].*\.", purpose, re.DOTALL)
+    example = others[-2].splitlines()
+    assert re.fullmatch(r"  Example(, .*)?:", example[0])
+    assert example[1].lstrip().startswith(("apikey " + command, 'eval "$(apikey ' + command))
+    assert "\b" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_help_shows_whole_sentences(run: Run) -> None:
+    """In 80 columns, no command's line in the overview is cut."""
+    shown = run("--help", env={"COLUMNS": "80"}).stdout
+    lines = shown.split("Commands:\n")[1].splitlines()
+    assert [line.split()[0] for line in lines] == sorted(HOMES)
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
 
 
 def test_version(run: Run) -> None:
@@ -232,7 +250,7 @@ def test_a_full_disk_under_standard_output(run: Run, arguments: list[str]) -> No
         ("list", ["--keystore", ""], "The path of the keystore is empty."),
         ("list", ["-q", "-o", "json"], "--quiet and --output json exclude each other."),
         ("list", ["x"], "Got unexpected extra argument (x)"),
-        ("revoke", [], "Missing argument 'ALIAS...'."),
+        ("revoke", [], "Name aliases, or use --expired, --role or --leaked."),
     ],
 )
 def test_wrong_usage(
@@ -499,16 +517,6 @@ def test_if_missing_still_checks(run: Run, tmp_path: Path) -> None:
 
 # JSON
 
-KEY_FIELDS = {
-    "alias",
-    "masked",
-    "expires_on",
-    "expires_at",
-    "expired",
-    "created_at",
-    "unreadable",
-}
-
 
 def test_json_of_create(run: Run, keystore: Path, tmp_path: Path) -> None:
     """The document of a new key has the key, both forms of its expiry, and stable names."""
@@ -516,7 +524,7 @@ def test_json_of_create(run: Run, keystore: Path, tmp_path: Path) -> None:
     done = run("create", "CI", "--expires-on", "2999-06-30T12:00", "-o", "json", env=here)
     made = document(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
-    assert set(made) == KEY_FIELDS | {"keystore", "created", "key", "file", "notes"}
+    assert list(made) == ["keystore", "created", *KEY_FIELDS, "key", "file", "notes"]
     assert re.fullmatch(UUID4, made["key"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["created_at"])
     assert made == {
@@ -549,17 +557,10 @@ def test_json_of_if_missing(run: Run, keystore: Path) -> None:
     done = run("create", "ci", "--if-missing", "-o", "json")
     assert (done.returncode, done.stderr) == (0, "")
     assert document(done.stdout) == {
+        **dict.fromkeys((*KEY_FIELDS, "key", "file")),
         "keystore": str(keystore),
         "created": False,
         "alias": "ci",
-        "masked": None,
-        "expires_on": None,
-        "expires_at": None,
-        "expired": None,
-        "created_at": None,
-        "unreadable": None,
-        "key": None,
-        "file": None,
         "notes": ["An API key with alias 'ci' exists already; nothing was created."],
     }
 
@@ -570,7 +571,7 @@ def test_json_of_list(run: Run, java_keystore: Path) -> None:
     found = document(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
     assert set(found) == {"keystore", "keys", "notes"}
-    assert [set(key) for key in found["keys"]] == [KEY_FIELDS] * 3
+    assert [tuple(key) for key in found["keys"]] == [KEY_FIELDS] * 3
     assert found["keys"][2] == {
         "alias": "ünï-😀",
         "masked": "********************1d90",
@@ -578,6 +579,13 @@ def test_json_of_list(run: Run, java_keystore: Path) -> None:
         "expires_at": "2019-12-31T23:00:00Z",
         "expired": True,
         "created_at": "2026-11-22T00:23:12Z",
+        "created_by": None,
+        "roles": [],
+        "service_account": None,
+        "description": None,
+        "labels": {},
+        "rotated_at": None,
+        "last_used_at": None,
         "unreadable": None,
     }
     assert document(run("list", "-o", "json", "--keystore", "/none").stdout)["keys"] == []
@@ -986,29 +994,6 @@ def test_a_non_ascii_password(run: Run, password_file: Path, keystore: Path) -> 
 # Colour
 
 
-def on_terminal(
-    arguments: Sequence[str], environment: Environment, *, stdout: int | None = None
-) -> tuple[int, str]:
-    """Run the command on a terminal and return its exit code and what the terminal showed."""
-    master, slave = pty.openpty()
-    with subprocess.Popen(
-        [*COMMAND, *arguments],
-        env={**environment, "TERM": "xterm"},
-        stdin=slave,
-        stdout=slave if stdout is None else stdout,
-        stderr=slave,
-    ) as process:
-        os.close(slave)
-        shown = b""
-        try:
-            while piece := os.read(master, 4096):
-                shown += piece
-        except OSError:  # Linux's way to say that the last writer has gone
-            pass
-    os.close(master)
-    return process.returncode, shown.decode().replace("\r\n", "\n")
-
-
 def test_colour_on_a_terminal(environment: Environment) -> None:
     """On a terminal the alias and the key are green, and errors are red."""
     code, shown = on_terminal(["create", "x"], environment)
@@ -1069,9 +1054,10 @@ def test_progress_is_shown_on_a_terminal(
     stock.ask("create-many", keystore, "17", "n")
     program = (
         "import sys\n"
-        "from metricshub_apikey import cli, output\n"
+        "from metricshub_apikey import output\n"
+        "from metricshub_apikey.cli.main import run\n"
         "output.PROGRESS_AFTER_SECONDS = -1\n"  # any work is long work
-        "sys.exit(cli.run(['list', '-o', sys.argv[1]]))\n"
+        "sys.exit(run(['list', '-o', sys.argv[1]]))\n"
     )
     shown = {}
     for form in ("text", "json"):
@@ -1330,7 +1316,7 @@ def test_a_list_imports_little(run: Run, java_keystore: Path) -> None:
     program = (
         "import sys\n"
         "before = set(sys.modules)\n"
-        "from metricshub_apikey.cli import run\n"
+        "from metricshub_apikey.cli.main import run\n"
         "code = run(['list'])\n"
         "print(*set(sys.modules) - before, sep='\\n')\n"
         "sys.exit(code)\n"
@@ -1339,7 +1325,19 @@ def test_a_list_imports_little(run: Run, java_keystore: Path) -> None:
     assert done.returncode == 0
     modules = set(done.stdout.splitlines())
     assert {"click", "metricshub_apikey.views", "metricshub_apikey.pkcs12.store"} <= modules
-    costly = {"rich", "platformdirs", "json", "concurrent.futures", "secrets", "sqlite3"}
+    costly = {
+        "rich", "platformdirs", "json", "concurrent.futures", "secrets", "sqlite3", "tomllib",
+        "yaml", "csv", "pwd", "socket", "zlib", "shlex", "pathlib",
+    }  # fmt: skip
     assert not modules & costly
     assert not [name for name in modules if "gateway" in name or "x509" in name]
+    ours = {name.removeprefix("metricshub_apikey.") for name in modules}
+    known = {"cli.main", "cli.keys", "cli.fields"}
+    assert {name for name in ours if name.startswith("cli.")} == known
+    late = {
+        "activity", "checks", "leaks", "manifest", "permission", "plan", "policy_file",
+        "policy_templates", "prefixed", "repair", "reports", "tables", "toml_lines", "toml_value",
+        "verification",
+    }  # fmt: skip
+    assert not ours & late
     assert java_keystore.exists()

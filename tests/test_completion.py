@@ -25,7 +25,7 @@ import pytest
 
 from conftest import AS_ORDINARY_USER, COMMAND, Run, missing
 from metricshub_apikey import ApiKeyRegistry, Keystore
-from metricshub_apikey.cli import apikey
+from metricshub_apikey.cli.main import HOMES, apikey
 from metricshub_apikey.completion import SHELLS, complete_alias
 from metricshub_apikey.keys import ENTRY_PREFIX
 from metricshub_apikey.pkcs12.store import Store
@@ -227,7 +227,7 @@ def test_completes_commands_options_and_choices(shell: Shell) -> None:
         "apikey --color ",
         "apikey completion ",
     ) == [
-        set(apikey.commands),
+        set(HOMES),
         {"create"},
         {"--expires-on", "--expires-in"},
         {"auto", "always", "never"},

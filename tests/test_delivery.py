@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from metricshub_apikey.delivery import promise, reserve
+from metricshub_apikey.delivery import hand_out, promise, reserve
 from metricshub_apikey.errors import KeyExistsError, NotDeliveredError, OutputError
 from metricshub_apikey.interrupts import Interrupted
 from metricshub_apikey.keys import ApiKey
+from metricshub_apikey.output import Form, Output
 
 KEY = ApiKey("ci", "eb47c2be-927f-495f-aa97-0ba0f60b8986", None, None)
 
@@ -31,7 +32,7 @@ def test_the_key_is_in_a_private_file(file: Path, umask: int) -> None:
         with reserve(str(file)) as made:
             assert made is not None
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
-            made.write(KEY)
+            made.write(KEY.key or "")
     finally:
         os.umask(old)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -107,3 +108,18 @@ def test_a_kept_promise_says_nothing() -> None:
     """Where nothing goes wrong, nothing is raised."""
     with promise("ci"):
         pass
+
+
+def refuse() -> None:
+    """Fail as a full standard output does."""
+    raise OutputError("Standard output is full.")
+
+
+def test_a_delivered_key_stays(file: Path) -> None:
+    """Once the key is in its file, no failure to say so takes the file away."""
+    out = Output(Form.TEXT, color=False)
+    with pytest.raises(OutputError) as caught, reserve(str(file)) as made:
+        hand_out(KEY, "ci", made, refuse, out)
+    assert not isinstance(caught.value, NotDeliveredError)
+    assert caught.value.message.startswith(f"The key is in {file}, but this could not be shown.")
+    assert file.read_text() == f"{KEY.key}\n"

@@ -1,9 +1,10 @@
-"""API keys: aliases, the value of an entry, the mask, new keys."""
+"""API keys: aliases, the value of an entry, the mask, the lifetime, new keys."""
 
 from __future__ import annotations
 
 import unicodedata
-from datetime import datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metricshub_apikey.errors import EntryUnreadableError, InvalidArgumentError
-from metricshub_apikey.expiry import parse_stored
+from metricshub_apikey.expiry import after, instants, parse_duration, parse_stored
 from metricshub_apikey.keys import (
     CAPITAL_SIGMA,
     MASK,
@@ -21,7 +22,8 @@ from metricshub_apikey.keys import (
     encode,
     new_key,
 )
-from metricshub_apikey.pkcs12.bag import fold
+from metricshub_apikey.metadata import Metadata
+from metricshub_apikey.pkcs12.bag import LAST_MS, fold
 from stock import Stock
 
 SINCE_UNICODE_3_2 = [
@@ -70,6 +72,109 @@ def test_expired_from_its_last_second_on() -> None:
     assert not api_key("k", end).expired(datetime(2027, 12, 31, 23, 59, 58))
     assert api_key("k", end).expired(end)
     assert not api_key("k").expired(datetime.max)
+
+
+# What a key carries
+
+
+def test_no_repr_shows_a_secret() -> None:
+    """Of a key's secret a traceback may show four characters, wherever the key is in it."""
+    metadata = Metadata("me@host", ("reader",), "ci", "nightly", (("env", "production"),))
+    one = ApiKey("alias", "metoro_secret_hunter2tail", None, 0, None, metadata)
+    for shown in (
+        repr(one),
+        str(one),
+        f"{one}",
+        repr([one]),
+        repr(metadata),
+        repr({one: metadata}),
+    ):
+        assert "hunter2" not in shown
+        assert "secret" not in shown
+
+
+def test_whom_a_service_sees() -> None:
+    """The service account, or the alias where none was given."""
+    assert api_key("k").principal == "alias"
+    for account, principal in (("ci", "ci"), ("", "alias"), (None, "alias")):
+        one = api_key("k")._replace(metadata=Metadata(service_account=account))
+        assert one.principal == principal
+
+
+def test_creation_times() -> None:
+    """Milliseconds since 1970 become an instant in UTC; the last one that is read does, too."""
+    made = [ApiKey("a", "k", None, ms).created_at for ms in (None, 0, 1_637_951_273_180, LAST_MS)]
+    assert made[:3] == [
+        None,
+        datetime(1970, 1, 1, tzinfo=UTC),
+        datetime(2021, 11, 26, 18, 27, 53, 180_000, tzinfo=UTC),
+    ]
+    assert made[3] is not None
+    assert made[3].replace(microsecond=0) == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+def made(created_at: datetime, expires_on: datetime | None) -> ApiKey:
+    """Return a key made at an instant."""
+    return ApiKey("alias", "k", expires_on, int(created_at.timestamp() * 1000))
+
+
+@pytest.mark.parametrize("name", ["UTC", "Europe/Paris", "America/New_York", "Australia/Lord_Howe"])
+@pytest.mark.parametrize("days", [1, 30, 90, 180, 365])
+def test_clock_changes_do_not_change_a_lifetime(
+    zone: Callable[[str], None], name: str, days: int
+) -> None:
+    """A life of 90 days is one, whatever the clock on the wall does in between."""
+    zone(name)
+    for month in range(1, 13):
+        now = datetime(2027, month, 1, 12, tzinfo=UTC)
+        one = made(now, after(now, timedelta(days=days)))
+        assert one.lifetime == timedelta(days=days)
+
+
+@pytest.mark.parametrize(
+    ("name", "expires_on", "first"),
+    [
+        ("Europe/Paris", datetime(2027, 10, 31, 2, 30), datetime(2027, 10, 31, 0, 30)),
+        ("Europe/Paris", datetime(2027, 3, 28, 2, 30), datetime(2027, 3, 28, 0, 30)),
+        ("America/New_York", datetime(2027, 11, 7, 1, 30), datetime(2027, 11, 7, 5, 30)),
+        ("America/New_York", datetime(2027, 3, 14, 2, 30), datetime(2027, 3, 14, 6, 30)),
+    ],
+)
+def test_a_lifetime_ends_at_the_first_instant_of_an_ambiguous_hour(
+    zone: Callable[[str], None], name: str, expires_on: datetime, first: datetime
+) -> None:
+    """Where the clock shows the time twice, or never, the key must not live longer than asked."""
+    zone(name)
+    now = first.replace(tzinfo=UTC) - timedelta(days=1)
+    assert made(now, expires_on).lifetime == timedelta(days=1)
+
+
+@given(st.integers(0, 999), st.sampled_from(["30m", "12h", "90d", "1y"]))
+def test_a_lifetime_is_the_one_that_was_asked_for(millisecond: int, typed: str) -> None:
+    """An expiry has whole seconds, a creation has not: the length comes back all the same."""
+    now = datetime(2027, 5, 1, 12, 0, 0, millisecond * 1000, tzinfo=UTC)
+    length = parse_duration(typed)
+    assert made(now, after(now, length)).lifetime == length
+
+
+@given(st.datetimes(), st.integers(0, LAST_MS))
+def test_lifetimes_are_whole_seconds(expires_on: datetime, created_ms: int) -> None:
+    """However odd the times are that somebody stored, a lifetime is less than a second off."""
+    one = ApiKey("alias", "k", expires_on, created_ms)
+    assert one.lifetime is not None
+    assert one.created_at is not None
+    assert one.lifetime.microseconds == 0
+    assert abs(instants(expires_on)[0] - one.created_at - one.lifetime) < timedelta(seconds=1)
+
+
+def test_unknown_lifetimes() -> None:
+    """Without an expiry, or without a creation time, nobody knows."""
+    assert api_key("k").lifetime is None
+    assert api_key("k", datetime(2027, 1, 1)).lifetime is None
+    assert ApiKey("alias", "k", None, 0).lifetime is None
+
+
+# New keys
 
 
 @given(st.binary(min_size=16, max_size=16))

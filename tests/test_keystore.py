@@ -229,7 +229,7 @@ def test_a_change_behind_the_back_of_the_store_is_not_written(file: Path) -> Non
     def change(store: Store) -> None:
         adding("new")(store)
         store.added.clear()
-        store.added.append(b"something else")
+        store.added[b"something else"] += 1
 
     with pytest.raises(wrong.WriteFailedError, match="would not hold what it should") as caught:
         Keystore(file).update(change)
@@ -458,7 +458,8 @@ def test_twenty_writers_at_once(keystore: Path, environment: dict[str, str]) -> 
     assert [process.returncode for process in running] == [0] * 20
     found = {key.alias: f"{key.key}\n" for key in ApiKeyRegistry(Keystore(keystore)).list()}
     assert found == printed
-    assert names(keystore) == ALONE
+    beside = [name for name in names(keystore) if not name.startswith("apikey-activity.db")]
+    assert beside == ALONE
 
 
 def test_readers_beside_writers(file: Path) -> None:

@@ -7,19 +7,52 @@ import re
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import pytest
 
 from conftest import Run, missing
-from metricshub_apikey import errors, paths, session
-from metricshub_apikey.cli import apikey
+from metricshub_apikey import (
+    ApiKeyRegistry,
+    activity,
+    errors,
+    manifest,
+    paths,
+    policy_file,
+    policy_templates,
+    session,
+    verification,
+)
+from metricshub_apikey.cli.main import apikey
+from metricshub_apikey.views import KEY_FIELDS
 
 PROJECT = Path(__file__).parent.parent
 PAGE = PROJECT / "docs" / "apikey.1"
 SOURCE = PAGE.read_text(encoding="utf-8")
 WIDTH = 80
+
+
+def leaves(group: click.Group, context: click.Context) -> Iterator[tuple[str, click.Command]]:
+    """Yield every command by what is typed for it: `list`, `policy show`."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            inner = click.Context(command, info_name=name, parent=context)
+            yield from ((f"{name} {last}", leaf) for last, leaf in leaves(command, inner))
+        else:
+            yield name, command
+
+
+def root_context() -> click.Context:
+    """Return the context from which a command inherits its `-h`."""
+    return click.Context(apikey, **apikey.context_settings)
+
+
+COMMANDS = dict(leaves(apikey, root_context()))
 
 
 def section(title: str) -> str:
@@ -51,9 +84,41 @@ def options(command: click.Command) -> dict[str, click.Option]:
     }
 
 
-def root_context() -> click.Context:
-    """Return the context from which a command inherits its `-h`."""
-    return click.Context(apikey, **apikey.context_settings)
+def choices(option: click.Option) -> list[str]:
+    """Return the words that an option can be; none where it takes any."""
+    return list(option.type.choices) if isinstance(option.type, click.Choice) else []
+
+
+def json_items() -> dict[str, str]:
+    """Return the roff of what OUTPUT says of each JSON document, by the head of its item."""
+    listed = section("OUTPUT").split(".Ss JSON")[1].split(".El")[0]
+    parts = re.split(r"^\.It (?:Cm|Em) (.*)\n", listed, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def literals(roff: str) -> set[str]:
+    """Return the words in literal type, but not those of them that are quoted values."""
+    return set(re.findall(r"^\.(?:It )?Li (\w[\w-]*)", roff, re.MULTILINE)) | set(
+        re.findall(r"^\.It Li \w+ , (\w+)", roff, re.MULTILINE)
+    )
+
+
+def quoted(roff: str) -> set[str]:
+    """Return the words in quotes."""
+    return set(re.findall(r"^\.(?:Pf \( )?Ql ([\w-]+)", roff, re.MULTILINE))
+
+
+def names_in(document: object) -> set[str]:
+    """Return the keys of a document and of all that is in it, but not what users have named."""
+    if isinstance(document, list):
+        return {name for one in document for name in names_in(one)}
+    if not isinstance(document, dict):
+        return set()
+    found = set(document)
+    for name, held in document.items():
+        users_names = name in ("labels", "roles") and isinstance(held, dict)
+        found |= names_in(list(held.values()) if users_names else held)
+    return found
 
 
 def rendered() -> str:
@@ -67,10 +132,11 @@ def rendered() -> str:
 
 def test_every_command_is_in_the_page_and_none_else() -> None:
     """COMMANDS has a subsection for each command, and SYNOPSIS a line."""
-    assert documented_commands().keys() == apikey.commands.keys()
-    assert set(re.findall(r"^\.Cm (\w+)$", section("SYNOPSIS"), re.MULTILINE)) == set(
-        apikey.commands
+    assert documented_commands().keys() == COMMANDS.keys()
+    assert set(re.findall(r"^\.Cm (\w+(?: \w+)?)$", section("SYNOPSIS"), re.MULTILINE)) == set(
+        COMMANDS
     )
+    assert {"policy init", "policy show", "policy check", "list"} < set(COMMANDS)
 
 
 def test_the_common_options_are_in_the_page_and_none_else() -> None:
@@ -78,72 +144,174 @@ def test_the_common_options_are_in_the_page_and_none_else() -> None:
     assert items(section("OPTIONS")) == options(apikey).keys()
 
 
-@pytest.mark.parametrize("name", list(apikey.commands))
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_the_options_of_each_command_are_in_the_page_and_none_else(name: str) -> None:
     """A command's subsection lists the options that are its own."""
-    own = options(apikey.commands[name]).keys() - options(apikey).keys()
+    own = options(COMMANDS[name]).keys() - options(apikey).keys()
 
     assert items(documented_commands()[name]) == own
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_the_synopsis_has_every_option_of_a_command(name: str) -> None:
+    """SYNOPSIS shows each option of a command, and its short form where it has one."""
+    forms = re.split(r"^\.Nm\n", section("SYNOPSIS"), flags=re.MULTILINE)
+    shown = {
+        f"-{option}"
+        for form in forms
+        if re.search(rf"^\.Cm {name}$", form, re.MULTILINE)
+        for option in re.findall(r"\bFl (\S+)", form)
+    }
+    own = {one.name: min(one.opts, key=len) for one in options(COMMANDS[name]).values()}
+    common = {one.name for one in options(apikey).values()}
+
+    assert shown == {spelled for option, spelled in own.items() if option not in common}
 
 
 def test_every_command_takes_the_common_options() -> None:
     """OPTIONS says that they may stand after the command's name, too."""
     common = options(apikey).keys() - {"--version"}
-    without = [name for name, one in apikey.commands.items() if not common <= options(one).keys()]
+    without = [name for name, one in COMMANDS.items() if not common <= options(one).keys()]
 
     assert without == []
 
 
 def test_every_value_an_option_takes_is_in_the_page() -> None:
     """An option's item shows its placeholder, or the words it can be."""
-    for command in (apikey, *apikey.commands.values()):
+    parts: dict[str, tuple[click.Command, str]] = {"OPTIONS": (apikey, section("OPTIONS"))}
+    parts |= {name: (COMMANDS[name], roff) for name, roff in documented_commands().items()}
+    for name, (command, roff) in parts.items():
         for spelled, option in options(command).items():
-            words = (
-                " | ".join(option.type.choices)
-                if isinstance(option.type, click.Choice)
-                else option.metavar
-            )
-            if not option.is_flag and spelled.startswith("--"):
-                macro = "Cm" if isinstance(option.type, click.Choice) else "Ar"
-                item = rf"^\.It .*Fl {re.escape(spelled[1:])} {macro} {re.escape(words or '')}$"
-                assert re.search(item, SOURCE, re.MULTILINE), spelled
+            if option.is_flag or not spelled.startswith("--"):
+                continue
+            if name != "OPTIONS" and spelled in options(apikey):
+                continue
+            choice = choices(option)
+            words = " | ".join(choice) if choice else option.metavar
+            shown = re.escape((words or "").replace('"', r"\(dq"))
+            item = rf"^\.It .*Fl {re.escape(spelled[1:])} {'Cm' if choice else 'Ar'} {shown}$"
+            assert re.search(item, roff, re.MULTILINE), (name, spelled)
+
+
+def test_the_forms_that_only_some_commands_print_are_in_the_page() -> None:
+    """OUTPUT names the commands that print CSV, and those with forms for monitoring."""
+    forms = {name: choices(options(one)["--output"]) for name, one in COMMANDS.items()}
+    others = section("OUTPUT").split(".Ss CSV")[1].split(".Ss Monitoring")
+    csv, monitoring = (
+        set(re.findall(r"^\.Cm (\w+)\n(?=and|print|has)", text, re.MULTILINE)) for text in others
+    )
+
+    assert csv == {name for name, known in forms.items() if "csv" in known}
+    assert monitoring == {name for name, known in forms.items() if "nagios" in known}
+    assert monitoring == {name for name, known in forms.items() if "prometheus" in known}
+    assert all({"text", "json"} <= set(known) for known in forms.values())
 
 
 def test_every_option_that_the_page_mentions_exists() -> None:
     """No text or example uses an option that is gone."""
-    existing = {
-        spelled for command in (apikey, *apikey.commands.values()) for spelled in options(command)
-    }
+    existing = {spelled for command in (apikey, *COMMANDS.values()) for spelled in options(command)}
     mentioned = {f"-{name}" for name in re.findall(r"\bFl (-?[\w-]+)", SOURCE)}
     mentioned |= set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", SOURCE))
 
     assert mentioned == existing
 
 
-@pytest.mark.parametrize(
-    ("command", "inside"),
-    [
-        (["create", "some"], None),
-        (["list"], "keys"),
-        (["path"], None),
-        (["revoke", "some"], None),
-        (["completion", "bash"], None),
-    ],
-    ids=lambda part: part[0] if part else "",
-)
+DOCUMENTS = {
+    "create": ["create", "other", "--role", "read-only"],
+    "list": ["list"],
+    "show": ["show", "some"],
+    "edit": ["edit", "some", "--label", "env=test"],
+    "rotate": ["rotate", "some"],
+    "rotate Fl -finish": ["rotate", "old", "--finish"],
+    "revoke": ["revoke", "some"],
+    "prune": ["prune", "--dry-run"],
+    "verify": ["verify"],
+    "log": ["log"],
+    "check": ["check"],
+    "scan": ["scan", "leak.txt"],
+    "apply": ["apply", "keys.yaml", "--dry-run"],
+    "policy init": ["--policy", "new.toml", "policy", "init"],
+    "policy show": ["--policy", "strict.toml", "policy", "show"],
+    "policy check": ["--policy", "strict.toml", "policy", "check"],
+    "path": ["path"],
+    "completion": ["completion", "bash"],
+}
+"""For each document an example in which no list is empty."""
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_key_of_the_json_documents_is_in_the_page(
-    run: Run, command: list[str], inside: str | None
+    run: Run, registry: ApiKeyRegistry, tmp_path: Path, name: str
 ) -> None:
     """OUTPUT names the keys of a command's document, and of what is in it."""
-    run("create", "some" if command[0] != "create" else "other", "-q")
-    document = json.loads(run(*command, "-o", "json").stdout)
-    (entry,) = document[inside] if inside else [{}]
-    items_of_json = section("OUTPUT").split(".Ss JSON")[1]
-    (item,) = re.findall(
-        rf"^\.It Cm {command[0]}\n(.*?)(?=^\.It |^\.El)", items_of_json, re.MULTILINE | re.DOTALL
-    )
+    key = registry.create("some").key
+    registry.create("old")
+    registry.rotate("old")
+    if name == "log":
+        run("create", "other")
+    (tmp_path / "strict.toml").write_text(policy_templates.STRICT)
+    (tmp_path / "leak.txt").write_text(f"{key}\n")
+    (tmp_path / "keys.yaml").write_text("- alias: new\n  roles: [read-only]\n")
 
-    assert set(re.findall(r"^\.Li (\w+)", item, re.MULTILINE)) == document.keys() | entry.keys()
+    done = run(*DOCUMENTS[name], "-o", "json", stdin=key, cwd=tmp_path)
+    document = json.loads(done.stdout)
+    item = json_items()[name]
+    of_a_key = set(KEY_FIELDS) if "the fields of a key" in item else set()
+
+    assert literals(item) | of_a_key == names_in(document)
+
+
+def test_every_command_has_its_json_document_in_the_page() -> None:
+    """OUTPUT has an item for each command, and for what a key is in all of them."""
+    assert literals(json_items()["the fields of a key"]) == set(KEY_FIELDS)
+    assert json_items().keys() == {"the fields of a key", *DOCUMENTS}
+    assert {name.partition(" Fl ")[0] for name in DOCUMENTS} == COMMANDS.keys()
+
+
+def test_the_reasons_of_verify_are_in_the_page() -> None:
+    """OUTPUT lists the stable names of why a key is refused."""
+    source = Path(verification.__file__).read_text(encoding="utf-8")
+    reasons = set(re.findall(r'Verdict\(\s*"([\w-]+)"', source))
+
+    assert quoted(json_items()["verify"]) == reasons | set(verification.ENDED_BY.values())
+
+
+def test_the_actions_of_the_log_are_in_the_page() -> None:
+    """The command `log` is described with every word that it prints for an action."""
+    (listed,) = re.findall(r"oldest first: ([^.]*)\.$", documented_commands()["log"], re.MULTILINE)
+
+    assert set(re.findall(r"\w+", re.sub(r"\([^)]*\)", "", listed))) == set(activity.ACTIONS)
+
+
+def test_every_metric_is_in_the_page(run: Run, keystore: Path) -> None:
+    """OUTPUT names all metrics that `check -o prometheus` can print."""
+    key = run("create", "ci", "--expires-in", "90d", "-q").stdout.strip()
+    log = activity.ActivityLog(activity.path_beside(str(keystore)))
+    log.record_uses({activity.fingerprint(key): ("ci", datetime.now(UTC))})
+
+    printed = run("check", "-o", "prometheus").stdout
+    monitoring = section("OUTPUT").split(".Ss Monitoring")[1]
+
+    assert literals(monitoring) == set(re.findall(r"^# TYPE (\w+)", printed, re.MULTILINE))
+
+
+def test_every_rule_of_the_policy_is_in_the_page() -> None:
+    """POLICY lists all that a policy file can say."""
+    tables = {"keys", "roles", "rate_limit"}
+    known = {*policy_file.TOP, *policy_file.KEYS, *policy_file.ROLE, *policy_file.RATE_LIMIT}
+    heads = "\n".join(re.findall(r"^\.It Li .*$", section("POLICY"), re.MULTILINE))
+
+    assert literals(heads) == known - tables
+    assert set(re.findall(r"^\.Li \[(\w+)", section("POLICY"), re.MULTILINE)) == tables
+
+
+def test_every_field_of_a_list_of_keys_is_in_the_page() -> None:
+    """LIST OF KEYS lists all that an item can say."""
+    heads = re.findall(r"^\.It (Li .*)$", section("LIST OF KEYS"), re.MULTILINE)
+
+    assert {name for head in heads for name in re.findall(r"\w+", head[3:])} == set(
+        manifest.READERS
+    )
 
 
 def test_every_error_code_is_in_the_page() -> None:
@@ -153,16 +321,9 @@ def test_every_error_code_is_in_the_page() -> None:
         for error in vars(errors).values()
         if isinstance(error, type) and issubclass(error, errors.ApiKeyError)
     }
-    listed = section("OUTPUT").split("which is one of\n")[1]
+    listed = section("OUTPUT").split("which is one of\n")[1].split(".Ss ")[0]
 
-    assert (
-        set(re.findall(r"^\.Li ([\w-]+)", listed, re.MULTILINE))
-        | {
-            "error",
-            errors.EntryUnreadableError.code,
-        }
-        == codes
-    )
+    assert literals(listed) | {errors.ApiKeyError.code} == codes
 
 
 def test_the_environment_variables_are_in_the_page() -> None:
@@ -170,6 +331,7 @@ def test_the_environment_variables_are_in_the_page() -> None:
     assert set(re.findall(r"^\.It Ev (\w+)$", section("ENVIRONMENT"), re.MULTILINE)) == {
         paths.ENVIRONMENT_VARIABLE,
         session.PASSWORD_FILE_VARIABLE,
+        policy_file.ENVIRONMENT_VARIABLE,
         "NO_COLOR",
     }
     assert session.LAUNCHER_VARIABLE not in SOURCE
@@ -197,6 +359,8 @@ def test_the_page_fits_a_terminal() -> None:
         "OPTIONS",
         "COMMANDS",
         "EXPIRY",
+        "POLICY",
+        "LIST OF KEYS",
         "OUTPUT",
         "ENVIRONMENT",
         "FILES",
@@ -211,8 +375,8 @@ def test_no_word_of_the_page_was_taken_for_a_macro() -> None:
     """Words such as `No` are macros of mdoc: what is quoted must come out as it was typed."""
     text = re.sub(r"\s+", " ", rendered())
 
-    for quoted in re.findall(r"^\.(?:It )?Ql (.*?)(?: [.,:])?$", SOURCE, re.MULTILINE):
-        typed = quoted.replace("\\&", "")
+    for quoted in re.findall(r"^\.(?:It )?Ql (.*?)(?: [.,:;)])*$", SOURCE, re.MULTILINE):
+        typed = quoted.replace("\\&", "").replace(r"\(dq", '"').replace(r"\e", "\\")
         assert f"\N{LEFT SINGLE QUOTATION MARK}{typed}\N{RIGHT SINGLE QUOTATION MARK}" in text
 
 

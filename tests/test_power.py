@@ -16,7 +16,7 @@ import pytest
 
 import mounts
 from conftest import Run
-from faults import Call, run_traced, write_window
+from faults import RECORD, Call, run_traced, write_window
 from metricshub_apikey import ApiKeyRegistry, Keystore
 
 OPTIONS = {
@@ -45,8 +45,8 @@ def keys(file: Path) -> dict[str, str | None]:
 
 
 def temporaries(file: Path) -> list[str]:
-    """Return what lies beside the keystore and its lock."""
-    return sorted(set(os.listdir(file.parent)) - {file.name, f".{file.name}.lock"})
+    """Return what lies beside the keystore, its lock and the record."""
+    return sorted(set(os.listdir(file.parent)) - {file.name, f".{file.name}.lock", *RECORD})
 
 
 def test_what_was_reported_survives(run: Run, disk: mounts.Disk) -> None:

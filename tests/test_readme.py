@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -10,64 +11,105 @@ from pathlib import Path
 
 import pytest
 
+from metricshub_apikey.caller import caller
+from metricshub_apikey.metadata import ARC
+from test_architecture import ORDER
+from test_manual import COMMANDS, json_items, literals
+
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-MASK = re.compile(r"\*{20}[0-9a-f]{4}")
+UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\b")
+PREFIXED = re.compile(r"\b(?:metoro_secret|acme)_[0-9A-Za-z]{49}\b")
+MASK = re.compile(r"\*{20}[0-9A-Za-z]{4}")
+TIME = re.compile(r"\b\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d)?\b")
+LAYOUT = re.compile(r"[ ─]{2,}")
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, text: str = README) -> list[str]:
     """Return the fenced blocks in *language*."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def examples() -> list[tuple[str, str]]:
-    """Return each command line of the console blocks, and what the README says it prints."""
+def examples(text: str = README) -> list[tuple[str, str]]:
+    """Return each command line of the console blocks, and what *text* says it prints."""
     found = []
-    for block in blocks("console"):
+    for block in blocks("console", text):
         for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, printed = example.partition("\n")
             found.append((command, printed.strip()))
     return found
 
 
-def normalised(printed: str) -> str:
-    """Return *printed* with what differs from run to run replaced."""
-    return MASK.sub("MASK", UUID.sub("KEY", printed)).strip()
+def normalised(printed: str, typed: str = "") -> str:
+    """
+    Return *printed* with what differs from run to run replaced: keys, times, widths of columns.
+
+    A time stays if it is in *typed*, the commands.
+    """
+    for pattern, name in ((UUID, "KEY"), (PREFIXED, "KEY"), (MASK, "MASK"), (LAYOUT, " ")):
+        printed = pattern.sub(name, printed)
+    return TIME.sub(lambda found: found[0] if found[0] in typed else "TIME", printed).strip()
 
 
-@pytest.fixture
-def shell_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+def run_example(command: str, environment: dict[str, str], folder: Path, home: str) -> str:
+    """
+    Return what *command* prints in *folder*, on both streams.
+
+    Args:
+        command: One line for the shell.
+        environment: With `apikey` on its path.
+        folder: Where to run it.
+        home: What the document has for the keystore's folder.
+    """
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    keystore = Path(environment["METRICSHUB_KEYSTORE"])
+    shown = done.stdout.replace(str(keystore.parent), home)
+    return shown.replace(caller(os.environ), "root@server")
+
+
+def with_apikey(environment: dict[str, str], folder: Path) -> dict[str, str]:
     """Return an environment in which `apikey` is the command under test."""
-    shim = tmp_path / "shims" / "apikey"
+    shim = folder / "shims" / "apikey"
     shim.parent.mkdir()
     shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m metricshub_apikey "$@"\n')
     shim.chmod(0o755)
-    environment["PATH"] = f"{shim.parent}:{environment['PATH']}"
-    return environment
+    return {**environment, "PATH": f"{shim.parent}:{environment['PATH']}"}
 
 
 def test_every_console_example_prints_what_the_readme_says(
-    shell_environment: dict[str, str], tmp_path: Path, keystore: Path
+    environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """Run in order, the examples print what stands under them, but for the random keys."""
+    """Run in order, the examples print what stands under them, but for keys and times."""
+    environment = with_apikey(environment, tmp_path)
+    (keys,) = blocks("yaml")
+    (tmp_path / "keys.yaml").write_text(keys, encoding="utf-8")
+    typed = "\n".join(command for command, _ in examples())
+
     for command, expected in examples():
         if command.startswith("./bin/"):
             continue
-        done = subprocess.run(
-            ["sh", "-c", command],
-            env=shell_environment,
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        shown = done.stdout.replace(str(keystore), "/home/you/metricshub-keystore.p12")
-        shown = "\n".join(line for line in shown.splitlines() if not line.startswith("Warning"))
-        assert normalised(shown) == normalised(expected), command
+        shown = run_example(command, environment, tmp_path, "/home/you")
+        assert normalised(shown, typed) == normalised(expected, typed), command
+
+
+def test_normalising_keeps_what_matters() -> None:
+    """A typed time, a length of time and a word that differs are still compared."""
+    key = "metoro_secret_T97U5HdcPa7BgfSy0S9GVqbaT7IZEMGrLfIyQNxayX52QMj9p"
+    line = f"{key}  (Expires on 2027-12-31T23:59:59, made 2026-11-22, in 12 days)"
+    kept = "(Expires on 2027-12-31T23:59:59, made TIME, in 12 days)"
+
+    assert normalised(line, "--expires-on 2027-12-31T23:59:59") == f"KEY {kept}"
+    assert normalised(key[:-1]) == key[:-1]
 
 
 def test_the_first_command_starts_the_tool_from_the_clone(environment: dict[str, str]) -> None:
@@ -105,3 +147,52 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
     )
 
     assert done.stdout == "['from-python']\n"
+
+
+def test_the_table_of_documents_is_that_of_the_manual_page() -> None:
+    """The JSON documents have the same keys in README.md as in the manual page."""
+    table = README.split("| command | document |")[1].partition("\n\n")[0]
+    rows = dict(re.findall(r"^\| (`[^|]*`|a key in it) \| (.*) \|$", table, re.MULTILINE))
+    rows["`the fields of a key`"] = rows.pop("a key in it")
+    shown = {name.strip("`"): row for name, row in rows.items()}
+    page = {name.replace("Fl -", "--"): item for name, item in json_items().items()}
+
+    assert {name.partition(" --")[0] for name in shown} == {"the fields of a key", *COMMANDS}
+    assert shown.keys() == page.keys()
+    for name in shown.keys() - {"policy show"}:
+        row = re.sub(r"\(false .*?\)", "", shown[name])
+        assert set(re.findall(r"`(\w+)`", row)) == literals(page[name]), name
+
+
+def test_the_arc_of_the_metadata_is_in_the_readme() -> None:
+    """Whoever reads a keystore with another tool finds what the attributes are."""
+    assert f"`{ARC}`" in README
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/first-year.md", "CONTRIBUTING.md"])
+def test_links_inside_the_project_lead_somewhere(document: str) -> None:
+    """Every relative link names a file, and every `#` a heading."""
+    text = (PROJECT / document).read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        path, _, anchor = target.partition("#")
+        assert (PROJECT / document).parent.joinpath(path).exists(), target
+        assert path or anchor in headings, target
+
+
+def test_the_map_is_the_house() -> None:
+    """CONTRIBUTING.md shows every module, each below all that it may import."""
+    tree = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```")[1]
+    source = tree.partition("src/metricshub_apikey/\n")[2].partition("\ntests/")[0]
+    folder, found = "", []
+    for indent, name in re.findall(r"^( {2,4})(\w+(?:\.py|/)) ", source, re.MULTILINE):
+        folder = folder if len(indent) > 2 else ""
+        if name.endswith("/"):
+            folder = f"{name[:-1]}."
+        elif name != "__init__.py":
+            found.append(folder + name.removesuffix(".py"))
+
+    assert found == ORDER

@@ -19,7 +19,7 @@ import pytest
 
 import mounts
 from conftest import AS_ORDINARY_USER, COMMAND, ORDINARY_USER, Run
-from faults import run_traced
+from faults import RECORD, run_traced
 from metricshub_apikey import ApiKeyRegistry, Keystore
 from metricshub_apikey.errors import WriteFailedError
 
@@ -108,6 +108,11 @@ def shape(directory: Path) -> dict[str, tuple[object, ...]]:
         # What is made in a directory, such as a lock file, changes its time.
         found[str(path)] = about[:-1] if stat.S_ISDIR(status.st_mode) else (*about, content)
     return found
+
+
+def names(directory: Path) -> set[str]:
+    """Return what is in a directory, the record of who did what aside."""
+    return set(os.listdir(directory)) - RECORD
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
@@ -276,7 +281,7 @@ def test_root_stopped_while_making_the_lock_file(
         done = run("create", str(len(command)), "--keystore", file, command=command)
         assert (done.returncode, done.stderr) == (0, "")
     assert owner(lock_of(file)) == (SERVICE, SERVICE)
-    assert set(os.listdir(file.parent)) == {file.name, lock_of(file).name}
+    assert names(file.parent) == {file.name, lock_of(file).name}
 
 
 # What stops even root
@@ -328,7 +333,7 @@ def test_a_keystore_mounted_alone(run: Run, file: Path, public: Path) -> None:
             error, hint = refused(run(*command, "--keystore", point))
             assert error == f"Error: {point} cannot be replaced: it is mounted as a single file."
             assert hint == "Hint: Mount the directory that holds it instead."
-        assert set(os.listdir(point.parent)) == {point.name, lock_of(point).name}
+        assert names(point.parent) == {point.name, lock_of(point).name}
     assert file.read_bytes() == before
 
 
@@ -440,7 +445,7 @@ def test_a_link_to_the_service_s_keystore(run: Run, file: Path, public: Path) ->
     assert os.readlink(link) == "linked/k.p12"
     assert os.readlink(public / "linked") == "security"
     assert owner(file) == (SERVICE, SERVICE)
-    assert set(os.listdir(file.parent)) == {file.name, lock_of(file).name}
+    assert names(file.parent) == {file.name, lock_of(file).name}
     assert aliases(file) == ["old", "new"]
 
 
@@ -554,7 +559,7 @@ def test_a_trap_as_temporary_file(file: Path, victim: Path, trap: str) -> None:
     if temporary.is_dir():
         temporary.rmdir()
     assert ApiKeyRegistry(Keystore(file)).create("new").alias == "new"
-    assert set(os.listdir(file.parent)) == {file.name, lock_of(file).name}
+    assert names(file.parent) == {file.name, lock_of(file).name}
 
 
 def test_a_planted_link_as_key_file(run: Run, file: Path, victim: Path) -> None:

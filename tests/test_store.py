@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from random import Random
@@ -51,6 +52,7 @@ from builders import (
     safe_and_seal,
     secret_bag,
     shrouded_bag,
+    value_of,
 )
 from metricshub_apikey.errors import (
     ApiKeyError,
@@ -64,16 +66,21 @@ from metricshub_apikey.errors import (
 )
 from metricshub_apikey.keystore import STOCK_PASSWORDS
 from metricshub_apikey.pkcs12 import der
+from metricshub_apikey.pkcs12.attributes import TextAttributes
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.kdf import KdfParameters, KeyDerivation, Passwords
 from metricshub_apikey.pkcs12.pbe import DecryptionError, Pbes2, decrypt, derivations
 from metricshub_apikey.pkcs12.store import Store
 
+Change = tuple[Literal["add", "replace", "remove", "repeat"], int, bytes]
 Operation = tuple[Literal["add", "remove", "reload"], str, bytes]
 
 ALIASES = ["a", "A", "api_key:x", "API_KEY:X", "api_key:ünï", "API_KEY:ÜNÏ", "😀", "", "\0\n\ud7ff"]
 UNKNOWN_INFO = der.sequence(PRIVATE, der.element(der.CONTEXT_0, der.octets(b"whatever")))
 random_bytes = Random(20211126).randbytes
+
+
+NOBODYS = builders.attribute(PRIVATE, der.NULL)
 
 
 def add(store: Store, alias: str, value: bytes = b"value") -> None:
@@ -218,7 +225,7 @@ def test_equal_aliases_are_all_found_and_removed() -> None:
     """Of entries with one alias the last counts; they stay until all of them go."""
     bags = [secret_bag("a", b"1"), secret_bag("b", b"2"), secret_bag("A", b"3")]
     store = parse(keystore(data_info(*bags), aes_info(secret_bag("a", b"4"))))
-    assert [store.value(bag) for bag in store.find("a")] == [b"1", b"3", b"4"]
+    assert [value_of(store, bag) for bag in store.find("a")] == [b"1", b"3", b"4"]
     store.remove(store.find("A"))
     assert entries(reload(store)) == [("b", b"2")]
 
@@ -228,7 +235,7 @@ def test_identical_bags_are_two_entries() -> None:
     raw = secret_bag("a", b"1")
     store = parse(keystore(data_info(raw, raw)))
     store.remove(store.bags[:1])
-    assert store.removed == [raw]
+    assert store.removed == Counter([raw])
     assert content_infos(store.serialise(random_bytes)) == [data_info(raw)]
 
 
@@ -274,16 +281,17 @@ def test_adding_keeps_foreign_parts_to_the_byte(parts: list[Part], alias: str) -
     """A new entry goes last into the last data part; no other byte of any part changes."""
     store = parse(keystore(*encode_parts(parts)))
     add(store, alias)
+    (added,) = store.added
     places = [at for at, (kind, _, _) in enumerate(parts) if kind == "data"]
     if places:
-        parts[places[-1]][1].append(store.added[0])
+        parts[places[-1]][1].append(added)
     else:
-        parts.insert(0, ("data", [store.added[0]], b""))
+        parts.insert(0, ("data", [added], b""))
     file = store.serialise(random_bytes)
     assert content_infos(file) == encode_parts(parts)
     again = parse(file)
-    (bag,) = [bag for bag in again.find(alias) if bag.raw == store.added[0]]
-    assert again.value(bag) == b"value"
+    (bag,) = [bag for bag in again.find(alias) if bag.raw == added]
+    assert value_of(again, bag) == b"value"
 
 
 @given(st.lists(foreign_parts, max_size=4), st.data())
@@ -315,8 +323,8 @@ def test_certificates_of_java_stay_as_they_are() -> None:
         before, after = content_infos(file), content_infos(store.serialise(random_bytes))
         changed = 1 if name == "jdk17.0.15-certs-plain.p12" else 0
         assert after[1 - changed] == before[1 - changed]
-        added_last = store.added[0] == after[changed][-len(store.added[0]) :]
-        assert added_last
+        (added,) = store.added
+        assert after[changed].endswith(added)
 
 
 def test_a_removed_and_added_entry_leaves_the_others_alone() -> None:
@@ -341,7 +349,8 @@ def test_pieces_are_all_there_is_to_lose() -> None:
     store.remove(store.find("c"))
     assert store.pieces() == [UNKNOWN_INFO, *bags[:2], *store.added, closed]
     assert reload(store).pieces() == store.pieces()
-    assert (store.added, store.removed) == ([store.find("e")[0].raw], [bags[2]])
+    assert store.added == Counter([store.find("e")[0].raw])
+    assert store.removed == Counter([bags[2]])
 
 
 def test_an_emptied_part_is_cut_out() -> None:
@@ -363,7 +372,7 @@ def test_secrets_in_an_encrypted_part_are_entries(
     info = encrypt_info(others[0], secret_bag("a", b"1"), others[1])
     store = parse(keystore(info, UNKNOWN_INFO))
     assert [bag.alias for bag in store.bags] == ["c", "a", "b"]
-    assert [store.value(bag) for bag in store.bags[1:]] == [b"1", b"2"]
+    assert [value_of(store, bag) for bag in store.bags[1:]] == [b"1", b"2"]
     store.remove(store.find("a"))
     file = store.serialise(random_bytes)
     new, last = content_infos(file)
@@ -379,6 +388,145 @@ def test_a_new_entry_never_goes_into_an_encrypted_part() -> None:
     store = parse(keystore(info))
     add(store, "b")
     assert content_infos(store.serialise(random_bytes)) == [data_info(*store.added), info]
+
+
+# Replaced entries
+
+
+@pytest.mark.parametrize("make_info", [data_info, aes_info, des3_info])
+def test_a_replaced_entry_keeps_its_place(make_info: Callable[..., bytes]) -> None:
+    """In a plain part and in an encrypted one it stands where the old one stood, once."""
+    bags = [cert_bag("c"), secret_bag("a", b"1"), secret_bag("b", b"2", NOBODYS)]
+    before, behind = aes_info(cert_bag("d"), password="another"), data_info(cert_bag("e"))
+    store = parse(keystore(before, make_info(*bags), behind))
+    (old,) = store.find("a")
+    new = Bag(secret_bag("A2", b"3"))
+    store.replace({old: new})
+    assert (store.find("a"), store.find("a2")) == ([], [new])
+    file = store.serialise(random_bytes)
+    assert parse(file).pieces() == [before, bags[0], new.raw, bags[2], cert_bag("e")]
+    assert [content_infos(file)[at] for at in (0, 2)] == [before, behind]
+    assert (content_infos(file)[1] == data_info(bags[0], new.raw, bags[2])) is (
+        make_info is data_info
+    )
+    assert value_of(store, parse(file).find("a2")[0]) == b"3"
+
+
+def test_many_entries_are_replaced_at_once() -> None:
+    """Each gets its own successor, whichever part it is in."""
+    infos = [data_info(secret_bag("a", b"1"), secret_bag("b", b"2")), aes_info(cert_bag("c"))]
+    store = parse(keystore(*infos))
+    a, b, c = store.bags
+    successors = [Bag(secret_bag(alias, b"new")) for alias in ("x", "y")]
+    store.replace({c: successors[0], a: successors[1]})
+    assert [bag.raw for bag in store.bags] == [successors[1].raw, b.raw, successors[0].raw]
+    assert reload(store).pieces() == store.pieces()
+
+
+def test_one_of_two_identical_bags_is_replaced() -> None:
+    """The other one, with the same bytes, stays."""
+    raw, new = secret_bag("a", b"1"), secret_bag("b", b"2")
+    store = parse(keystore(data_info(raw, raw)))
+    store.replace({store.bags[1]: Bag(new)})
+    assert content_infos(store.serialise(random_bytes)) == [data_info(raw, new)]
+    assert (store.added, store.removed) == (Counter([new]), Counter([raw]))
+
+
+def test_replacing_what_is_not_there_does_nothing() -> None:
+    """Neither a bag of another store, nor one that has gone, changes anything."""
+    raw = secret_bag("a", b"1")
+    infos = [data_info(raw), aes_info(cert_bag("c"))]
+    store, other = parse(keystore(*infos)), Bag(raw)
+    store.replace({other: Bag(secret_bag("b", b"2"))})
+    store.replace({})
+    assert not store.changed
+    assert content_infos(store.serialise(random_bytes)) == infos
+    (bag,) = store.find("a")
+    store.remove([bag])
+    store.replace({bag: other})
+    assert (store.added, store.removed) == (Counter(), Counter([raw]))
+
+
+def test_an_entry_of_this_run_is_replaced_and_removed() -> None:
+    """What was added, replaced twice and removed leaves nothing to tell, and nothing behind."""
+    info = data_info(secret_bag("a", b"1"))
+    store = parse(keystore(info))
+    add(store, "b")
+    for alias in ("c", "d"):
+        store.replace({store.bags[1]: Bag(secret_bag(alias, b"2"))})
+        assert store.added == Counter([store.bags[1].raw])
+    assert (store.removed, store.changed) == (Counter(), True)
+    store.remove(store.find("d"))
+    assert (store.added, store.removed, store.changed) == (Counter(), Counter(), False)
+    assert content_infos(store.serialise(random_bytes)) == [info]
+
+
+FEW_BAGS = [any_bag(PRIVATE, der.octets(b"%d" % number), friendly_name("a")) for number in range(4)]
+"""So few that the same bytes come, go and come back."""
+
+changes = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "replace", "replace", "remove", "repeat"]),
+        st.integers(0, 20),
+        st.sampled_from(FEW_BAGS),
+    ),
+    max_size=12,
+)
+
+
+def change_model(model: list[list[bytes]], what: str, at: int, raw: bytes) -> None:
+    """Do to lists of bags, one for each part, what is done to a store; the first one is plain."""
+    places = [(part, place) for part in model for place in range(len(part))]
+    if what == "add":
+        model[0].append(raw)
+    elif places:
+        part, place = places[at % len(places)]
+        if what == "remove":
+            del part[place]
+        else:
+            part[place] = part[place] if what == "repeat" else raw
+
+
+def change_store(store: Store, what: str, at: int, raw: bytes) -> None:
+    """Do the same to a store."""
+    if what == "add":
+        store.adopt(Bag(raw))
+    elif store.bags:
+        bag = store.bags[at % len(store.bags)]
+        if what == "remove":
+            store.remove([bag])
+        else:
+            store.replace({bag: Bag(bag.raw if what == "repeat" else raw)})
+
+
+@given(
+    st.lists(st.sampled_from(FEW_BAGS), max_size=3),
+    st.lists(st.sampled_from(FEW_BAGS), min_size=1, max_size=2),
+    changes,
+)
+@examples(150)
+def test_what_came_and_went_is_what_is_there(
+    plain: list[bytes], closed: list[bytes], steps: list[Change]
+) -> None:
+    """
+    After any changes, the pieces are those before, less the removed, and the added ones.
+
+    That is what is checked before a file is written. The places are those of a list, and a bag
+    that is not among the removed ones has never left.
+    """
+    store = parse(keystore(data_info(*plain), aes_info(*closed), UNKNOWN_INFO))
+    before, model = Counter(store.pieces()), [list(plain), list(closed)]
+    for what, at, raw in steps:
+        change_store(store, what, at, raw)
+        change_model(model, what, at, raw)
+        pieces = [*model[0], *model[1], UNKNOWN_INFO]
+        assert store.pieces() == pieces
+        assert min([*store.added.values(), *store.removed.values()], default=0) >= 0
+        assert store.removed <= before
+        assert before - store.removed + store.added == Counter(pieces)
+    if not store.changed:
+        assert Counter(store.pieces()) == before
+    assert reload(store).pieces() == store.pieces()
 
 
 # New entries
@@ -399,6 +547,28 @@ def test_our_entries_share_one_derivation() -> None:
     algorithms = [bag.encrypted().algorithm for bag in store.bags]
     assert len({derivations(algorithm) for algorithm in algorithms}) == 1
     assert len({algorithm.iv for algorithm in algorithms}) == 5
+
+
+def test_a_revised_entry_shares_the_derivation_too() -> None:
+    """A new value for an old entry costs no server another derivation; its own vector is fresh."""
+    store = Store.empty(PASSWORDS)
+    for alias in ("api_key:a", "api_key:b"):
+        add(store, alias)
+    old = store.bags[0]
+    secret = store.encrypt("API_KEY:A", b"new", random_bytes)
+    store.replace({old: old.revise(TextAttributes("2.25.1"), {}, secret=secret)})
+    assert entries(reload(store)) == [("api_key:a", b"new"), ("api_key:b", b"value")]
+    assert len(kdfs(store)) == 1
+    vectors = {bag.encrypted().algorithm.iv for bag in [old, *store.bags]}
+    assert len(vectors) == 3
+
+
+def test_a_new_entry_carries_attributes() -> None:
+    """They stand behind Java's two, as they were given."""
+    store = Store.empty(PASSWORDS)
+    store.add("A", b"1", created_ms=CREATED, random_bytes=random_bytes, attributes=NOBODYS * 2)
+    assert store.bags[0].raw.endswith(friendly_name("a") + local_key_id() + NOBODYS * 2)
+    assert entries(reload(store)) == [("a", b"1")]
 
 
 def modern(alias: str, count: int = 10_000, *, salt: bytes = SALT, prf: str = "sha256") -> bytes:
@@ -461,8 +631,8 @@ def test_an_entry_under_another_password_is_unreadable() -> None:
     store = parse(keystore(data_info(*bags, des3_bag("d", b"4", password="other"))))
     assert unreadable(store) == ["b", "d"]
     with pytest.raises(EntryUnreadableError, match=r"^it has another password or is damaged$"):
-        store.value(store.bags[1])
-    assert store.value(store.bags[2]) == b"3"
+        value_of(store, store.bags[1])
+    assert value_of(store, store.bags[2]) == b"3"
 
 
 def lucky_bags() -> Iterator[bytes]:
@@ -501,8 +671,8 @@ def test_a_plaintext_of_another_shape_is_unreadable(plaintext: bytes) -> None:
     odd = shrouded_bag(pbes2(), builders.aes_encrypt(plaintext, PASSWORDS.entries))
     store = parse(keystore(data_info(odd, secret_bag("a", b"1"))))
     with pytest.raises(EntryUnreadableError, match="another password or is damaged"):
-        store.value(store.bags[0])
-    assert store.value(store.bags[1]) == b"1"
+        value_of(store, store.bags[0])
+    assert value_of(store, store.bags[1]) == b"1"
 
 
 @pytest.mark.parametrize("ciphertext", [b"", bytes(15), bytes(17)])

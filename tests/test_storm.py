@@ -10,15 +10,21 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from conftest import COMMAND
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from conftest import COMMAND, Run
+from faults import RECORD
+from metricshub_apikey import ApiKey, ApiKeyRegistry, Keystore
+from metricshub_apikey.activity import ActivityLog, path_beside
 from metricshub_apikey.errors import KeystoreBusyError
+from metricshub_apikey.expiry import to_local
 from stock import Stock
 
+CHANGES = {"create": 15, "revoke": 8, "rotate": 7, "edit": 5, "apply": 3, "prune": 2}
 WRITERS = 40
 KILLED = 8
+LONG_AGO = datetime(2020, 1, 2, tzinfo=UTC)
 JAVA_ROUNDS = 150
 JAVA_PAUSE = 0.02
 
@@ -67,37 +73,107 @@ def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]
     )
 
 
+class Storm:
+    """
+    Forty changes to one keystore, each by a process of its own.
+
+    Attributes:
+        before: The secrets by alias, before it breaks loose.
+        commands: What is run, by the alias that each changes.
+    """
+
+    def __init__(self, registry: ApiKeyRegistry, folder: Path) -> None:
+        """Make the keys that will be changed, and those that nobody will touch."""
+        self._folder = folder
+        past = ApiKeyRegistry(registry.keystore, clock=lambda: LONG_AGO)
+        dead = [f"dead-{number}" for number in range(3)]
+        for alias in dead:
+            past.create(alias, expires_on=to_local(LONG_AGO) + timedelta(days=1))
+        for kind, count in (*CHANGES.items(), ("kept", 3)):
+            if kind not in ("create", "apply", "prune"):
+                for number in range(count):
+                    registry.create(f"{kind}-{number}")
+        self.before = {key.alias: key.key for key in registry.list()}
+        self.commands = {
+            f"{kind}-{number}": self._command(kind, f"{kind}-{number}")
+            for kind, count in CHANGES.items()
+            for number in range(count)
+        }
+
+    def _command(self, kind: str, alias: str) -> list[str]:
+        if kind == "apply":
+            manifest = self._folder / f"{alias}.yaml"
+            manifest.write_text(f"- {alias}\n- alias: kept-0\n  labels: {{{alias}: done}}\n")
+            return ["apply", str(manifest), "--out-dir", str(self._folder / "keys")]
+        more = {"create": ["-q"], "rotate": ["-q"], "edit": ["--description", "done"]}
+        return ["prune", "--yes"] if kind == "prune" else [kind, alias, *more.get(kind, [])]
+
+    def check(self, alias: str, output: str, found: dict[str, ApiKey]) -> None:
+        """Check that what a command reported as done is done, and is still so."""
+        kind = alias.partition("-")[0]
+        key = found.get(alias)
+        if kind in ("revoke", "prune"):
+            assert key is None
+            assert kind == "revoke" or not any(name.startswith("dead") for name in found)
+            return
+        assert key is not None
+        if kind == "edit":
+            assert (key.key, key.metadata.description) == (self.before[alias], "done")
+        elif kind == "apply":
+            assert key.key == (self._folder / "keys" / alias).read_text().strip()
+        else:
+            assert key.key == output.strip()
+        if kind == "rotate":
+            assert found[f"{alias}.prev"].key == self.before[alias]
+
+    def check_killed(self, alias: str, found: dict[str, ApiKey]) -> None:
+        """Check that what a killed command would have changed is not lost."""
+        if alias.startswith(("edit", "rotate")):
+            kept = found.get(f"{alias}.prev", found[alias])
+            assert kept.key == self.before[alias]
+
+
 def test_forty_writers_some_killed_with_readers_all_the_time(
-    environment: dict[str, str], keystore: Path
+    run: Run, environment: dict[str, str], keystore: Path, tmp_path: Path
 ) -> None:
-    """Every reported key is there, every revoked one is gone, and no reader ever failed."""
+    """Every reported change is there, whatever else changed, and no reader ever failed."""
     registry = ApiKeyRegistry(Keystore(keystore))
-    doomed = [f"doomed-{number}" for number in range(WRITERS // 4)]
-    for alias in doomed:
-        registry.create(alias)
-    created = [f"new-{number}" for number in range(WRITERS - len(doomed))]
+    assert run("create", "first").returncode == 0
+    storm = Storm(registry, tmp_path)
+    assert len(storm.commands) == WRITERS
     chance = random.Random(20261122)
 
     with readers(environment, 2) as failures:
-        writers = {alias: start(environment, "create", alias, "-q") for alias in created}
-        writers |= {alias: start(environment, "revoke", alias) for alias in doomed}
-        for alias in chance.sample(sorted(writers), KILLED):
+        order = chance.sample(sorted(storm.commands), WRITERS)
+        writers = {alias: start(environment, *storm.commands[alias]) for alias in order}
+        mortal = [alias for alias in order if not alias.startswith("prune")]
+        for alias in chance.sample(mortal, KILLED):
             time.sleep(chance.random() / 2)
             writers[alias].send_signal(signal.SIGKILL)
         printed = {alias: writer.communicate(timeout=120) for alias, writer in writers.items()}
 
     assert failures == []
-    found = {key.alias: key.key for key in registry.list()}
+    found = {key.alias: key for key in registry.list()}
+    recorded = {event.alias for event in ActivityLog(path_beside(str(keystore))).events()}
     for alias, writer in writers.items():
         output, errors = printed[alias]
         if writer.returncode == -signal.SIGKILL:
+            storm.check_killed(alias, found)
             continue
         assert writer.returncode == 0, errors
-        assert found.get(alias) == (output.strip() if alias in created else None)
+        storm.check(alias, output, found)
+        assert alias in recorded or alias.startswith("prune") or "not in the log" in errors
+    assert set(found) <= {*storm.before, *writers, *(f"{alias}.prev" for alias in writers)}
+    untouched = {alias for alias in storm.before if alias.startswith(("first", "kept"))}
+    assert {alias: found[alias].key for alias in untouched} == {
+        alias: storm.before[alias] for alias in untouched
+    }
+    applied = {alias for alias in writers if alias.startswith("apply") and alias in found}
+    assert {name for name, _ in found["kept-0"].metadata.labels} == applied
     assert sum(writer.returncode == 0 for writer in writers.values()) >= WRITERS - KILLED
     registry.create("last")
-    allowed = {keystore.name, f".{keystore.name}.lock"}
-    assert set(os.listdir(keystore.parent)) == allowed
+    allowed = {keystore.name, f".{keystore.name}.lock", *RECORD}
+    assert set(os.listdir(keystore.parent)) <= allowed
 
 
 def test_beside_a_java_writer_that_takes_no_lock(

@@ -41,6 +41,20 @@ def complete_alias(
     ]
 
 
+def complete_role(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the roles of the policy file that begin with what is typed."""
+    del parameter
+    from click.shell_completion import CompletionItem
+
+    try:
+        roles = context.ensure_object(Session).policy.roles or {}
+    except ApiKeyError:
+        return []
+    return [CompletionItem(role) for role in roles if role.startswith(incomplete)]
+
+
 def script(command: click.Command, shell: str) -> str:
     """Return what *shell* must read to complete *command*."""
     from click.shell_completion import get_completion_class

@@ -47,6 +47,48 @@ class ExpiryInPastError(ApiKeyError):
     code = "expiry-in-past"
 
 
+class RotationPendingError(ApiKeyError):
+    """The key has just been replaced, and the old one still works."""
+
+    code = "rotation-pending"
+
+
+class NotRotatedError(ApiKeyError):
+    """There is no old key that a rotation has left."""
+
+    code = "not-rotated"
+
+
+class PolicyError(ApiKeyError):
+    """The policy file cannot be used: the message names its line and key."""
+
+    code = "policy-invalid"
+
+
+class PolicyBreachError(ApiKeyError):
+    """The key would break a rule of the policy file."""
+
+    code = "policy-breach"
+
+
+class ManifestError(ApiKeyError):
+    """The list of keys to apply cannot be used."""
+
+    code = "manifest-invalid"
+
+
+class ActivityError(ApiKeyError):
+    """The record of who did what cannot be read or written."""
+
+    code = "activity-failed"
+
+
+class NotAgreedError(ApiKeyError):
+    """Nobody said yes, so nothing was changed."""
+
+    code = "not-agreed"
+
+
 class NotDeliveredError(ApiKeyError):
     """The key is in the keystore, but could not be handed out."""
 

@@ -133,6 +133,17 @@ def instants(expires_on: datetime) -> tuple[datetime, datetime]:
     return min(both), max(both)
 
 
+def relative(moment: datetime, now: datetime) -> str:
+    """Return how far away *moment* is from *now*, rounded: `in 12 days`, `3 hours ago`."""
+    seconds = (moment - now).total_seconds()
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        count = round(abs(seconds) / size)
+        if count and abs(seconds) >= size / 2:
+            length = f"{count:,} {unit}{'s' if count > 1 else ''}"
+            return f"in {length}" if seconds > 0 else f"{length} ago"
+    return "in a moment" if seconds > 0 else "just now"
+
+
 def parse_stored(stored: str) -> datetime:
     """
     Return a stored expiry, if a stock server can read it.

@@ -213,7 +213,12 @@ def create_private(path: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | open_flags("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
     descriptor = os.open(path, flags, 0o600)
     if sys.platform != "win32":
-        os.fchmod(descriptor, 0o600)  # whatever the umask
+        try:
+            os.fchmod(descriptor, 0o600)  # whatever the umask
+        except OSError:
+            os.close(descriptor)
+            os.unlink(path)
+            raise
     return descriptor
 
 
@@ -274,11 +279,15 @@ def _confirm(path: str) -> None:
         ) from error
 
 
-def remove_leftovers(path: str) -> None:
-    """Remove temporary files of writers of *path* that were killed; call it under the lock."""
+def leftovers(path: str) -> list[str]:
+    """Return the names of temporary files of writers of *path*, of which some may be at work."""
     directory, name = os.path.split(path)
     pattern = rf"\.{re.escape(name)}\.[0-9a-f]{{{2 * RANDOM_PART}}}{re.escape(TEMPORARY_SUFFIX)}"
-    for found in os.listdir(directory):
-        if re.fullmatch(pattern, found):
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(directory, found))
+    return [found for found in os.listdir(directory) if re.fullmatch(pattern, found)]
+
+
+def remove_leftovers(path: str) -> None:
+    """Remove temporary files of writers of *path* that were killed; call it under the lock."""
+    for found in leftovers(path):
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(os.path.dirname(path), found))

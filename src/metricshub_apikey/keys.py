@@ -1,5 +1,5 @@
 """
-API keys as MetricsHub keeps them: the alias, the value of an entry, and when it ends.
+API keys as MetricsHub keeps them: the alias, the value of an entry, when it ends, its metadata.
 
 An entry's value is `<key>` or `<key>__<expiry>`, the expiry a local date time without a zone,
 which a server compares with its own clock.
@@ -8,15 +8,21 @@ which a server compares with its own clock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from .errors import EntryUnreadableError, InvalidArgumentError
-from .expiry import parse_stored, text
+from .expiry import instants, parse_stored, text
+from .metadata import Metadata
 
 ENTRY_PREFIX = "api_key:"
 SEPARATOR = "__"
 MAX_ALIAS = 128
+
+FIELDS = ("roles", "service_account", "description", "labels")
+"""The metadata that may be changed later."""
+
+SECOND = timedelta(seconds=1)
 
 MASK = "*" * 20
 SHOWN = 4
@@ -36,6 +42,7 @@ class ApiKey(NamedTuple):
         expires_on: Local date time from which on it is refused; None means never.
         created_ms: Milliseconds since 1970 UTC; None where nobody recorded it.
         unreadable: Why the entry cannot be read; None where it can.
+        metadata: Who made it, what for, what it may do.
     """
 
     alias: str
@@ -43,6 +50,7 @@ class ApiKey(NamedTuple):
     expires_on: datetime | None
     created_ms: int | None
     unreadable: str | None = None
+    metadata: Metadata = Metadata()
 
     def __repr__(self) -> str:
         """Show no secret."""
@@ -55,9 +63,42 @@ class ApiKey(NamedTuple):
             return MASK
         return MASK + self.key[-SHOWN:]
 
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was made, in UTC; None where nobody recorded it."""
+        return (
+            None if self.created_ms is None else datetime.fromtimestamp(self.created_ms / 1000, UTC)
+        )
+
+    @property
+    def lifetime(self) -> timedelta | None:
+        """
+        From its creation to its expiry, in whole seconds; None where one is unknown.
+
+        It is rounded up: the expiry lacks the fraction of a second that the creation has.
+        """
+        if self.expires_on is None or self.created_at is None:
+            return None
+        exact = instants(self.expires_on)[0] - self.created_at
+        return -(-exact // SECOND) * SECOND
+
+    @property
+    def principal(self) -> str:
+        """Whom a service sees: the service account, or else the alias."""
+        return self.metadata.service_account or self.alias
+
     def expired(self, now: datetime) -> bool:
         """Return whether a server whose clock shows *now* (local) refuses the key."""
         return self.expires_on is not None and self.expires_on <= now
+
+
+def differences(old: ApiKey, new: ApiKey) -> tuple[str, ...]:
+    """Return in words what differs, of what may be changed: such as `expiry` and `roles`."""
+    changed = [
+        name for name in FIELDS if getattr(old.metadata, name) != getattr(new.metadata, name)
+    ]
+    expiry = ["expiry"] if old.expires_on != new.expires_on else []
+    return tuple(expiry + [name.replace("_", " ") for name in changed])
 
 
 def check_alias(alias: str) -> None:

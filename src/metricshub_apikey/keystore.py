@@ -153,7 +153,7 @@ class Keystore:
                 result = change(store)
                 if not store.changed:
                     return result
-                expected = before - Counter(store.removed) + Counter(store.added)
+                expected = before - store.removed + store.added
                 if not self._write(path, snapshot, store, expected):
                     continue
                 if descriptor is not None and snapshot is not None:

@@ -10,20 +10,25 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import click
 
 from .errors import ApiKeyError, OutputError, ReaderGoneError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 BATCH = 10_000
 """Lines, or pieces of JSON, printed at once: neither each alone, nor all of a large keystore."""
 
 PROGRESS_AFTER_SECONDS = 1.0
+UNLIMITED_WIDTH = 250
 
 Document = dict[str, object]
 
@@ -51,6 +56,9 @@ class Form(Enum):
     TEXT = "text"
     QUIET = "quiet"
     JSON = "json"
+    CSV = "csv"
+    PROMETHEUS = "prometheus"
+    NAGIOS = "nagios"
 
 
 class Output:
@@ -109,9 +117,65 @@ class Output:
         except OSError as error:
             raise output_failed(error) from error
 
+    def table(self, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+        """Print comma-separated values (RFC 4180); raises as `lines` does."""
+        import csv
+        from io import StringIO
+
+        text = StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        self._print(text.getvalue(), end="")
+
+    def width(self) -> int:
+        """Return how many columns a table may have; where nobody looks, it need not be narrow."""
+        if sys.stdout is None or (not sys.stdout.isatty() and "COLUMNS" not in os.environ):
+            return UNLIMITED_WIDTH
+        import shutil
+
+        return shutil.get_terminal_size().columns
+
+    def render(self, drawn: RenderableType) -> None:
+        """Print what Rich draws; raises as `lines` does."""
+        from io import StringIO
+
+        from rich.console import Console
+
+        class Text(StringIO):
+            encoding = sys.stdout.encoding if sys.stdout else "utf-8"  # which lines it can draw
+
+        text = Text()
+        console = Console(
+            file=text,
+            width=self.width(),
+            force_terminal=self._colors_results,
+            color_system="standard" if self._colors_results else None,
+            no_color=not self._colors_results,
+            height=UNLIMITED_WIDTH,  # without one, Rich takes a dumb terminal for 80 columns wide
+            legacy_windows=False,
+            highlight=False,
+            emoji=False,
+        )
+        console.print(drawn)
+        lines = [line.rstrip() for line in text.getvalue().split("\n")]
+        self._print("\n".join(lines).strip("\n"))
+
+    def can_ask(self) -> bool:
+        """Return whether there is somebody at a terminal who could answer."""
+        return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+    def ask(self, question: str) -> bool:
+        """Ask on standard error, and return whether the answer is yes; the default is no."""
+        try:
+            return click.confirm(question, err=True)
+        except click.Abort:
+            return False
+
     def note(self, sentence: str) -> None:
-        """Tell the user something that is worth knowing and no error."""
-        self._aside("Note", sentence)
+        """Tell the user something that is worth knowing and no error; not where all is quiet."""
+        if self.form is not Form.QUIET:
+            self._aside("Note", sentence)
 
     def warn(self, sentence: str) -> None:
         """Tell the user something to act on, though the command succeeds."""
@@ -121,7 +185,7 @@ class Output:
         if self.form is Form.JSON:
             self._notes.append(sentence)
         else:
-            self._tell(click.style(f"{kind}:", fg="yellow") + f" {escape(sentence)}")
+            self.tell(click.style(f"{kind}:", fg="yellow") + f" {escape(sentence)}")
 
     def error(self, error: ApiKeyError) -> None:
         """Tell the user why the command failed."""
@@ -129,13 +193,14 @@ class Output:
             import json
 
             told = {"code": error.code, "message": error.message, "hint": error.hint}
-            return self._tell(json.dumps({"error": told}))
-        self._tell(click.style(f"Error: {escape(error.message)}", fg="red"))
+            return self.tell(json.dumps({"error": told}))
+        self.tell(click.style(f"Error: {escape(error.message)}", fg="red"))
         if error.hint:
-            self._tell(f"Hint: {escape(error.hint)}")
+            self.tell(f"Hint: {escape(error.hint)}")
         return None
 
-    def _tell(self, line: str) -> None:
+    def tell(self, line: str) -> None:
+        """Print a line on standard error, as it is."""
         # Where standard error is gone too, the exit code is all that is left.
         try:
             click.echo(line, err=True, color=self._color)

@@ -6,15 +6,20 @@ The errors raised on purpose lack their subject, the path: see `KeystoreError.at
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 import sys
+from collections.abc import Iterator
 
 from .errors import UnsafeLocationError, WriteFailedError
 
 MUST_KEEP = ("system.", "user.", "security.selinux")
 """Extended attributes without which others may lose access to the file: ACL, SELinux label."""
+
+TOO_MUCH = stat.S_IRWXO | stat.S_IWGRP
+"""What nobody but its owner needs of a keystore: its permissions are what protects it."""
 
 
 def stat_if_there(path: str) -> os.stat_result | None:
@@ -103,6 +108,26 @@ def owner_for(path: str) -> tuple[int, int] | None:
         return None
     status = stat_if_there(path) or os.stat(os.path.dirname(path))
     return status.st_uid, status.st_gid
+
+
+@contextlib.contextmanager
+def as_owner(directory: str) -> Iterator[None]:
+    """Give up root's rights for those of the owner of *directory* for a while, in all threads."""
+    # What is made then is the owner's, and a planted link leads to nothing out of his reach.
+    status = os.stat(directory)
+    if sys.platform == "win32" or os.geteuid() or not status.st_uid:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    try:
+        os.setgroups([])
+        os.setegid(status.st_gid)
+        os.seteuid(status.st_uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
 
 
 def access_hint(path: str) -> str:

@@ -1,5 +1,5 @@
 """
-The API keys of one keystore: create, list, revoke.
+The API keys of one keystore: create, list, edit, rotate, revoke.
 
     >>> registry = ApiKeyRegistry(Keystore("metricshub-keystore.p12"))
     >>> key = registry.create("mcp-openai")
@@ -9,22 +9,22 @@ The API keys of one keystore: create, list, revoke.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 
-from . import keys
-from .errors import (
-    EntryUnreadableError,
-    ExpiryInPastError,
-    KeyExistsError,
-    KeyNotFoundError,
-    NotConfirmedError,
-)
-from .expiry import to_local
-from .keys import ENTRY_PREFIX, ApiKey
-from .keystore import Keystore
-from .pkcs12.bag import Bag, fold
+from . import entries, issuing, keys, removal, rotation
+from .journal import Journal
+from .keys import ApiKey
+from .keystore import Keystore, ignore_note
+from .metadata import NOTHING, Metadata
+from .pkcs12.bag import fold
 from .pkcs12.store import Store
+from .policy import STOCK, Policy
+from .rotation import PREVIOUS, Rotation
+
+NO_JOURNAL = Journal()
+Progress = Callable[[int, int], None]
+DEFAULT_OVERLAP = timedelta(days=7)
 
 
 def utc_now() -> datetime:
@@ -35,66 +35,85 @@ def utc_now() -> datetime:
 class ApiKeyRegistry:
     """The API keys in a keystore; its other entries are never touched."""
 
-    def __init__(self, keystore: Keystore, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        keystore: Keystore,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        policy: Policy = STOCK,
+        journal: Journal = NO_JOURNAL,
+        notify: Callable[[str], None] = ignore_note,
+    ) -> None:
         """
         Use *keystore*.
 
         Args:
             keystore: Where the keys are.
             clock: Returns the current instant, with a time zone.
+            policy: The rules that new and changed keys must keep.
+            journal: Takes who did what, once it is on the disk.
+            notify: Takes notes for the user, each a sentence.
         """
         self.keystore = keystore
-        self._clock = clock
+        self.policy = policy
+        self.clock = clock
+        self.journal = journal
+        self._notify = notify
 
-    def create(self, alias: str, *, expires_on: datetime | None = None) -> ApiKey:
+    def create(
+        self, alias: str, *, expires_on: datetime | None = None, metadata: Metadata = NOTHING
+    ) -> ApiKey:
         """
         Make a new API key and put it into the keystore, which is made if there is none.
 
         Args:
             alias: 1 to 128 characters; stored in lower case, as Java does.
-            expires_on: Local date time of the machine the server runs on; None means never.
+            expires_on: Local date time of the machine the server runs on; None means the
+                policy's default, or never.
+            metadata: What the key is for; who made it is added.
 
         Returns:
             The key. It is on the disk, and this is the only time it is handed out in clear.
 
         Raises:
-            InvalidArgumentError: The alias breaks a rule.
+            InvalidArgumentError: The alias, or a field, breaks a rule.
             ExpiryInPastError: The key would not live.
+            PolicyBreachError: The key would break a rule of the policy.
             KeyExistsError: The alias is taken.
             KeystoreError: The keystore could not be changed; see `Keystore.update`.
         """
-        keys.check_alias(alias)
-        now = self._clock()
-        if expires_on is not None and expires_on <= to_local(now):
-            raise ExpiryInPastError("Expiration date time must be in the future.")
-        random_bytes = self.keystore.random_bytes
-        key = keys.new_key(random_bytes)
-        created_ms = int(now.timestamp() * 1000)
+        now = self.clock()
+        key = self.issue(alias, expires_on, metadata, now)
 
-        def add(store: Store) -> ApiKey:
-            _require_free(store, alias)
-            value = keys.encode(key, expires_on)
-            entry = ENTRY_PREFIX + alias
-            store.add(entry, value, created_ms=created_ms, random_bytes=random_bytes)
-            return ApiKey(fold(alias), key, expires_on, created_ms)
+        def add(store: Store) -> None:
+            entries.require_free(store, alias)
+            store.adopt(entries.new_bag(store, key, self.keystore.random_bytes))
 
-        try:
-            return self.keystore.update(add, create=True)
-        except NotConfirmedError as error:
-            hint = f"Check the disk. Nobody got the key: revoke '{alias}', then create it again."
-            raise NotConfirmedError(error.message, hint=hint) from error
+        with issuing.undelivered(alias):
+            self.keystore.update(add, create=True)
+        self.journal.write("create", [key], now, _described(key))
+        return key
+
+    def issue(
+        self, alias: str, expires_on: datetime | None, metadata: Metadata, now: datetime
+    ) -> ApiKey:
+        """Return a new key that keeps all rules, for `now`; it is not in the keystore yet."""
+        return issuing.new_key(
+            alias,
+            expires_on,
+            metadata._replace(created_by=self.journal.actor, rotated_at=None),
+            now=now,
+            policy=self.policy,
+            random_bytes=self.keystore.random_bytes,
+        )
 
     def require_free(self, alias: str) -> None:
-        """
-        Check that *alias* can be created.
+        """Check that *alias* can be created; raises KeyExistsError, or as `list` does."""
+        entries.require_free(self.keystore.read(), alias)
 
-        Raises:
-            KeyExistsError: It is taken.
-            KeystoreError: The file cannot be read; see `Keystore.read`.
-        """
-        _require_free(self.keystore.read(), alias)
-
-    def list(self, progress: Callable[[int, int], None] | None = None) -> tuple[ApiKey, ...]:
+    def list(
+        self, progress: Progress | None = None, *, metadata: bool = True
+    ) -> tuple[ApiKey, ...]:
         """
         Return all API keys in the order of the keystore; none where there is no file.
 
@@ -104,22 +123,128 @@ class ApiKeyRegistry:
         Args:
             progress: Called with how many keys are derived, and how many there are, where a
                 keystore of somebody else's needs one derivation for each entry.
+            metadata: Read it, too; it takes as long as the rest.
 
         Raises:
             KeystoreError: The file cannot be read; see `Keystore.read`.
         """
         store = self.keystore.read()
-        entries = _entries(store)
         with self.keystore.named_in_errors():
-            values = store.values(entries.values(), progress)
-            return tuple(
-                _open(alias, bag, value)
-                for (alias, bag), value in zip(entries.items(), values, strict=True)
-            )
+            found = entries.by_alias(store)
+            return tuple(entries.read(store, found, progress, metadata=metadata).values())
 
     def aliases(self) -> tuple[str, ...]:
-        """Return the aliases in the order of the keystore, without decrypting any entry."""
-        return tuple(_entries(self.keystore.read()))
+        """Return the aliases in the order of the keystore; nothing is decrypted."""
+        return tuple(entries.by_alias(self.keystore.read()))
+
+    def get(self, alias: str) -> ApiKey:
+        """
+        Return one API key.
+
+        Raises:
+            KeyNotFoundError: No API key has this alias.
+            KeystoreError: The file cannot be read; see `Keystore.read`.
+        """
+        store = self.keystore.read()
+        with self.keystore.named_in_errors():
+            return entries.find(store, alias)[1]
+
+    def edit(self, alias: str, change: Callable[[ApiKey], ApiKey]) -> tuple[ApiKey, ApiKey]:
+        """
+        Change what an API key carries; the secret itself stays.
+
+        Args:
+            alias: Letter case is ignored, as in Java.
+            change: Returns the key with another expiry or other metadata.
+
+        Returns: The key before and after.
+
+        Raises:
+            KeyNotFoundError: No API key has this alias.
+            InvalidArgumentError: A field breaks a rule.
+            ExpiryInPastError: The key would no longer live.
+            PolicyBreachError: The key would break a rule of the policy.
+            KeystoreError: The keystore could not be changed; see `Keystore.update`.
+        """
+        now = self.clock()
+
+        def revise(store: Store) -> tuple[ApiKey, ApiKey]:
+            bag, old = entries.find(store, alias)
+            new = change(old)
+            if new != old:
+                issuing.check_edit(old, new, now=now, policy=self.policy)
+                random_bytes = self.keystore.random_bytes
+                store.replace({bag: entries.revised_bag(store, bag, old, new, random_bytes)})
+            return old, new
+
+        old, new = self.keystore.update(revise)
+        if new != old:
+            self.journal.write("edit", [new], now, ", ".join(keys.differences(old, new)))
+        return old, new
+
+    def rotate(
+        self,
+        alias: str,
+        *,
+        overlap: timedelta = DEFAULT_OVERLAP,
+        expires_on: datetime | None = None,
+        within: timedelta | None = None,
+    ) -> Rotation | None:
+        """
+        Give *alias* a new key in one write; the old one works on as `ALIAS.prev` for a time.
+
+        Args:
+            alias: Letter case is ignored, as in Java.
+            overlap: How long the old key works on, never longer than it would have; 0 ends it.
+            expires_on: Local date time; None means a life as long as the old key's.
+            within: Do nothing unless the key expires within this time.
+
+        Returns:
+            The new key and the old one; None where there was nothing to do.
+
+        Raises:
+            KeyNotFoundError: No API key has this alias.
+            RotationPendingError: The old key of the last rotation still works.
+            ApiKeyError: Its other children, as for `create` and `rotation.require_rotatable`.
+        """
+        now = self.clock()
+
+        def renew(old: ApiKey) -> ApiKey:
+            expiry = rotation.next_expiry(old, now=now, asked=expires_on, policy=self.policy)
+            return self.issue(old.alias, expiry, old.metadata, now)
+
+        def rotate(store: Store) -> Rotation | None:
+            random_bytes = self.keystore.random_bytes
+            return rotation.rotate(
+                store,
+                alias,
+                renew,
+                now=now,
+                overlap=overlap,
+                within=within,
+                random_bytes=random_bytes,
+            )
+
+        with issuing.undelivered(alias):
+            done = self.keystore.update(rotate)
+        if done is not None:
+            ended = done.old._replace(alias=done.new.alias)
+            self.journal.write("rotate", [ended], now, done.consequence)
+        return done
+
+    def finish(self, alias: str) -> tuple[ApiKey, ApiKey | None]:
+        """
+        End the overlap of a rotation: remove the old key.
+
+        Returns: The old key, and the new one.
+
+        Raises:
+            NotRotatedError: No rotation has left an old key.
+            KeystoreError: The keystore could not be changed; see `Keystore.update`.
+        """
+        old, new = self.keystore.update(lambda store: rotation.finish(store, alias))
+        self.journal.write("finish", [old._replace(alias=fold(alias))], self.clock())
+        return old, new
 
     def revoke(self, *aliases: str) -> tuple[str, ...]:
         """
@@ -141,48 +266,32 @@ class ApiKeyRegistry:
         for alias in aliases:
             wanted.setdefault(fold(alias), alias)
 
-        def remove(store: Store) -> None:
-            found: dict[str, list[Bag]] = {}
-            for alias, bag in _api_keys(store):
-                found.setdefault(alias, []).append(bag)
-            for folded, alias in wanted.items():
-                if folded not in found:
-                    raise KeyNotFoundError(f"No API key found with alias '{alias}'.")
-            store.remove(bag for folded in wanted for bag in found[folded])
+        def remove(store: Store) -> list[ApiKey]:
+            removed = removal.remove(store, wanted.values())
+            for alias in rotation.left_behind(store, wanted):
+                self._notify(f"The old key of '{alias}' still works, as '{alias}{PREVIOUS}'.")
+            return removed
 
-        self.keystore.update(remove)
+        self.journal.write("revoke", self.keystore.update(remove), self.clock())
         return tuple(wanted.values())
 
+    def remove(self, unwanted: Iterable[ApiKey], action: str) -> tuple[ApiKey, ...]:
+        """
+        Remove those of the *unwanted* keys that are still what they were, in one write.
 
-def _require_free(store: Store, alias: str) -> None:
-    if store.find(ENTRY_PREFIX + alias):
-        raise KeyExistsError(
-            f"An API key with alias '{alias}' already exists.",
-            hint="Revoke it first, or choose another alias.",
-        )
+        Args:
+            unwanted: As `list` returned them.
+            action: What it is called in the record: "prune" or "revoke".
 
-
-def _api_keys(store: Store) -> Iterator[tuple[str, Bag]]:
-    """Yield the alias and the bag of every API key."""
-    for bag in store.bags:
-        if bag.alias is not None and bag.alias.startswith(ENTRY_PREFIX):
-            yield bag.alias.removeprefix(ENTRY_PREFIX), bag
-
-
-def _entries(store: Store) -> dict[str, Bag]:
-    """Return the last bag of each alias, in the order of these bags."""
-    entries: dict[str, Bag] = {}
-    for alias, bag in _api_keys(store):
-        entries.pop(alias, None)
-        entries[alias] = bag
-    return entries
+        Raises:
+            KeystoreError: The keystore could not be changed; see `Keystore.update`.
+        """
+        keys_seen = tuple(unwanted)
+        removed = self.keystore.update(lambda store: removal.remove_unchanged(store, keys_seen))
+        self.journal.write(action, removed, self.clock())
+        return tuple(removed)
 
 
-def _open(alias: str, bag: Bag, value: bytes | EntryUnreadableError) -> ApiKey:
-    try:
-        if isinstance(value, EntryUnreadableError):
-            raise value
-        key, expires_on = keys.decode(value)
-    except EntryUnreadableError as error:
-        return ApiKey(alias, None, None, bag.created_ms, unreadable=error.message)
-    return ApiKey(alias, key, expires_on, bag.created_ms)
+def _described(key: ApiKey) -> str | None:
+    roles = ", ".join(key.metadata.roles)
+    return f"roles: {roles}" if roles else None

@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from .errors import InvalidArgumentError, PasswordError
+from .caller import caller
+from .errors import (
+    ActivityError,
+    InvalidArgumentError,
+    NotAgreedError,
+    PasswordError,
+    PolicyError,
+)
 from .expiry import to_local
 from .interrupts import Interrupts
+from .journal import Journal
 from .keystore import LOCK_TIMEOUT, Keystore, ignore_note
 from .output import Form, Output
-from .passwords import read_passwords
+from .passwords import STANDARD_INPUT, read_passwords
 from .paths import Location, find_keystore
+from .policy import STOCK, Policy
 from .registry import ApiKeyRegistry, utc_now
+from .selection import Usage
+from .views import NO_USAGE, View
+
+if TYPE_CHECKING:
+    from .activity import ActivityLog, Event
 
 LAUNCHER_VARIABLE = "APIKEY_LAUNCHER"
 PASSWORD_FILE_VARIABLE = "METRICSHUB_KEYSTORE_PASSWORD_FILE"  # noqa: S105 - the name of a variable
+
+MAX_SECRET = 16_384
 
 COLORS = {"always": True, "never": False, "auto": None}
 
@@ -31,6 +49,7 @@ class Session:
         self.interrupts = Interrupts()
         self.keystore: str | None = None
         self.password_file: str | None = None
+        self.policy_file: str | None = None
         self.lock_timeout: float | None = None
         self.color: str = "auto"
         self.output: str = "text"
@@ -41,8 +60,8 @@ class Session:
         """Where everything is printed."""
         no_color = self.color == "auto" and bool(os.environ.get("NO_COLOR"))
         color = False if no_color else COLORS[self.color]
-        if self.quiet and self.output == "json":
-            raise InvalidArgumentError("--quiet and --output json exclude each other.")
+        if self.quiet and self.output != "text":
+            raise InvalidArgumentError(f"--quiet and --output {self.output} exclude each other.")
         return Output(Form.QUIET if self.quiet else Form(self.output), color=color)
 
     @cached_property
@@ -53,8 +72,59 @@ class Session:
 
     @cached_property
     def registry(self) -> ApiKeyRegistry:
-        """The API keys in that keystore."""
-        return self._open(note=self.out.note, warn=self.out.warn)
+        """The API keys in that keystore, to be read or removed: no policy keeps one from that."""
+        return self._open(STOCK)
+
+    @cached_property
+    def issuing_registry(self) -> ApiKeyRegistry:
+        """The same, to be given keys that keep the policy."""
+        return self._open(self.policy)
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The rules in force."""
+        from .policy_file import find_policy, load
+
+        path = find_policy(self.policy_file, self.location.path, os.environ)
+        return STOCK if path is None else load(path)
+
+    def policy_or_error(self) -> Policy | PolicyError:
+        """Return the rules in force, or why they cannot be read."""
+        try:
+            return self.policy
+        except PolicyError as error:
+            return error
+
+    @property
+    def policy_path(self) -> str:
+        """Where a new policy file belongs."""
+        from .policy_file import ENVIRONMENT_VARIABLE, FILE_NAME
+
+        named = self.policy_file or os.environ.get(ENVIRONMENT_VARIABLE)
+        folder = os.path.dirname(os.path.realpath(self.location.path))
+        return named or os.path.join(folder, FILE_NAME)
+
+    @cached_property
+    def activity(self) -> ActivityLog:
+        """Who did what, and when keys were used."""
+        from .activity import ActivityLog, path_beside
+
+        return ActivityLog(path_beside(self.location.path))
+
+    @cached_property
+    def usage(self) -> Usage:
+        """When keys were last used; a warning where that cannot be read."""
+        try:
+            return Usage(self.activity.last_uses(), self.activity.recording_since())
+        except ActivityError as error:
+            self.out.warn(f"{error.message} When keys were last used is unknown.")
+            return Usage()
+
+    def _record(self, events: Sequence[Event]) -> None:
+        try:
+            self.activity.record(events)
+        except ActivityError as error:
+            self.out.warn(f"This is done, but not in the log: {error.message}")
 
     def quiet_registry(self) -> ApiKeyRegistry:
         """
@@ -65,17 +135,71 @@ class Session:
         """
         if self._password_file is not None and not os.path.isfile(self._password_file):
             raise PasswordError("The password is not in a regular file.")
-        return self._open(note=ignore_note, warn=ignore_note)
+        keystore = Keystore(self.location.path, read_passwords(self._password_file, ignore_note))
+        return ApiKeyRegistry(keystore)
 
-    def _open(self, *, note: Callable[[str], None], warn: Callable[[str], None]) -> ApiKeyRegistry:
+    def _open(self, policy: Policy) -> ApiKeyRegistry:
         keystore = Keystore(
             self.location.path,
-            read_passwords(self._password_file, warn),
+            read_passwords(self._password_file, self.out.warn),
             lock_timeout=LOCK_TIMEOUT if self.lock_timeout is None else self.lock_timeout,
-            notify=note,
+            notify=self.out.note,
             before_commit=self.interrupts.hold,
         )
-        return ApiKeyRegistry(keystore)
+        journal = Journal(lambda: caller(os.environ), self._record)
+        return ApiKeyRegistry(keystore, policy=policy, journal=journal, notify=self.out.note)
+
+    def require_terminal(self) -> None:
+        """Check that there is a terminal to ask on; raises InvalidArgumentError."""
+        if self.out.form is Form.JSON or not self.out.can_ask():
+            raise InvalidArgumentError("Without a terminal to ask on, this needs --yes.")
+
+    def agree(self, question: str) -> None:
+        """Go on only if the user says yes to *question*; raises NotAgreedError."""
+        if not self.out.ask(question):
+            raise NotAgreedError("Nothing was changed.")
+
+    def history(self, fingerprint: str) -> Sequence[Event]:
+        """Return what was done to a key; nothing, and a warning, where that cannot be read."""
+        try:
+            return self.activity.history(fingerprint)
+        except ActivityError as error:
+            self.out.warn(error.message)
+            return ()
+
+    def view(self, *, usage: bool = False) -> View:
+        """Return what results need; with *usage* also when keys were last used."""
+        known = self.usage if usage else NO_USAGE
+        return View(self.out, self.location.path, self.now, known)
+
+    def read_secret(self, name: str) -> str:
+        """
+        Return the first line of standard input; on a terminal ask for it, and do not show it.
+
+        Raises:
+            InvalidArgumentError: The password comes from there, or it is no text.
+        """
+        if self._password_file == STANDARD_INPUT:
+            raise InvalidArgumentError("The password and the key cannot both be standard input.")
+        if sys.stdin is None:
+            return ""
+        if sys.stdin.isatty():
+            return _typed(name)
+        line = sys.stdin.buffer.readline(MAX_SECRET)
+        return line.decode("utf-8", "replace").rstrip("\r\n")
+
+    def open_stdin(self, *named: str) -> BinaryIO:
+        """
+        Return standard input, for a command whose files are *named*; it may be among them as `-`.
+
+        Raises:
+            InvalidArgumentError: It is, but there is none, or the password comes from there.
+        """
+        if STANDARD_INPUT in named and self._password_file == STANDARD_INPUT:
+            raise InvalidArgumentError("The password and a file cannot both be standard input.")
+        if STANDARD_INPUT in named and sys.stdin is None:
+            raise InvalidArgumentError("There is no standard input to read.")
+        return BytesIO() if sys.stdin is None else sys.stdin.buffer
 
     @property
     def _password_file(self) -> str | None:
@@ -87,3 +211,13 @@ class Session:
     def now(self) -> datetime:
         """The local time, as a server on this machine sees it."""
         return to_local(utc_now())
+
+
+def _typed(name: str) -> str:
+    """Return what somebody types unseen at the terminal; nothing, if they end the input."""
+    from getpass import getpass
+
+    try:
+        return getpass(f"{name}: ")
+    except EOFError:
+        return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -17,10 +18,13 @@ from functools import cache
 from metricshub_apikey.errors import (
     EntryUnreadableError,
     KeystoreError,
+    LimitError,
     UnsupportedError,
 )
 from metricshub_apikey.keys import ENTRY_PREFIX, decode
+from metricshub_apikey.metadata import ATTRIBUTES, DESCRIPTION, LABELS, ROLES, Metadata
 from metricshub_apikey.pkcs12 import der
+from metricshub_apikey.pkcs12.attributes import Texts
 from metricshub_apikey.pkcs12.bag import Bag, encode_bag, secret_value
 from metricshub_apikey.pkcs12.contents import DATA
 from metricshub_apikey.pkcs12.kdf import (
@@ -39,6 +43,9 @@ SALT = bytes(range(20))
 SHA256 = der.oid("2.16.840.1.101.3.4.2.1")
 SECRET_BAG = der.oid("1.2.840.113549.1.12.10.1.5")
 SHROUDED_KEY_BAG = der.oid("1.2.840.113549.1.12.10.1.2")
+
+TEXTS: Texts = {ROLES: ("reader", "writer"), DESCRIPTION: ("new",), LABELS: ()}
+"""What every bag is given, or loses."""
 
 AFFORDABLE = 2
 """Iterations that are really done; more teach a fuzzer nothing, and cost it time."""
@@ -142,12 +149,13 @@ def read_and_write(file: bytes) -> None:
                 decode(value)
     before = store.pieces()
     try:
+        store.replace({bag: revised for bag in store.bags if (revised := revise(bag))})
         store.add(f"{ENTRY_PREFIX}new", b"value", created_ms=0, random_bytes=bytes)
         written = store.serialise(bytes)
     except UnsupportedError:
         return  # PBMAC1 is only read
     again = Store.parse(written, PASSWORDS, keys)
-    assert sorted(again.pieces()) == sorted([*before, *store.added])
+    assert Counter(again.pieces()) == Counter(before) - store.removed + store.added
     assert again.trailing == 0
 
 
@@ -155,6 +163,21 @@ def look_at(bag: Bag) -> None:
     """Ask a bag for everything it knows."""
     assert bag.alias is None or bag.alias == bag.alias.lower()
     assert bag.created_ms is None or bag.created_ms >= 0
+    metadata = Metadata.from_texts(bag.texts(ATTRIBUTES))
+    assert Metadata.from_texts(metadata.texts()) == metadata
+
+
+def revise(bag: Bag) -> Bag | None:
+    """Return a bag with another name and other texts; None if they are too many for it."""
+    try:
+        revised = bag.revise(ATTRIBUTES, TEXTS, alias=f"{ENTRY_PREFIX}revised")
+    except LimitError:
+        return None
+    assert {**bag.texts(ATTRIBUTES), **TEXTS} == {LABELS: (), **revised.texts(ATTRIBUTES)}
+    assert revised.alias in (f"{ENTRY_PREFIX}revised", bag.alias)
+    assert revised.created_ms == bag.created_ms
+    assert revised.revise(ATTRIBUTES, {}).raw == revised.raw
+    return revised
 
 
 def values_of(file: bytes) -> list[bytes | EntryUnreadableError]:

@@ -15,19 +15,15 @@ from metricshub_apikey.errors import (
 )
 
 from . import der
+from .attributes import CREATION_TIME, TextAttributes, Texts, encode_names, read_names
 from .kdf import MAX_ITERATIONS
 from .pbe import Encrypted, Pbes2, encode_pbes2, parse_algorithm
 
 SECRET_BAG = der.oid("1.2.840.113549.1.12.10.1.5")
 SHROUDED_KEY_BAG = der.oid("1.2.840.113549.1.12.10.1.2")
-FRIENDLY_NAME = der.oid("1.2.840.113549.1.9.20")
-LOCAL_KEY_ID = der.oid("1.2.840.113549.1.9.21")
 AES = der.oid("2.16.840.1.101.3.4.1")
 
-CREATION_TIME = b"Time "
 LAST_MS = 253_402_300_799_999  # the end of the year 9999
-MAX_NAME = 4_096
-MAX_ATTRIBUTES = 1_000
 MAX_ALGORITHM = 4_096  # Java's has 102 bytes
 
 
@@ -40,7 +36,7 @@ class Bag:
         alias: The friendlyName folded to lower case as Java does, or None.
     """
 
-    __slots__ = ("_local_key_id", "_value", "alias", "raw")
+    __slots__ = ("_attributes", "_local_key_id", "_value", "alias", "raw")
 
     def __init__(self, raw: bytes) -> None:
         """
@@ -51,10 +47,10 @@ class Bag:
         """
         start, end = der.enter_last(raw, 0, len(raw), der.SEQUENCE)
         _, value = der.enter(raw, start, end, der.OID)
-        _, attributes = der.enter(raw, value, end, der.CONTEXT_0)
+        _, self._attributes = der.enter(raw, value, end, der.CONTEXT_0)
         self.raw = raw
         self._value = value
-        name, self._local_key_id = _read_attributes(raw, attributes)
+        name, self._local_key_id = read_names(raw, self._attributes)
         self.alias = None if name is None else fold(name.decode("utf-16-be", "surrogatepass"))
 
     @property
@@ -65,6 +61,33 @@ class Bag:
         if digits == local_key_id or not digits.isdigit() or len(digits) > len(str(LAST_MS)):
             return None
         return int(digits) if int(digits) <= LAST_MS else None
+
+    def texts(self, attributes: TextAttributes) -> Texts:
+        """Return the texts in the *attributes* of one arc, by their number."""
+        return attributes.read(self.raw, self._attributes)
+
+    def revise(
+        self,
+        attributes: TextAttributes,
+        texts: Texts,
+        *,
+        alias: str | None = None,
+        secret: tuple[Pbes2, bytes] | None = None,
+    ) -> Bag:
+        """
+        Return this entry with other *texts*; what is not given stays byte for byte as it is.
+
+        Args:
+            attributes: The arc that the texts belong to.
+            texts: Values by number; () takes the attribute away.
+            alias: Another name, in lower case.
+            secret: Another value: how it is encrypted, and the ciphertext.
+        """
+        start, _ = der.enter(self.raw, 0, len(self.raw), der.SEQUENCE)
+        kept = self.raw[self._value : self._attributes]
+        value = kept if secret is None else _encode_value(*secret)
+        others = attributes.replace(self.raw, self._attributes, texts, alias=alias)
+        return Bag(der.sequence(self.raw[start : self._value], value, der.element(der.SET, others)))
 
     def encrypted(self) -> Encrypted:
         """
@@ -101,39 +124,6 @@ class Bag:
         return Encrypted(algorithm, raw[body:stop])
 
 
-def _read_attributes(raw: bytes, at: int) -> tuple[bytes | None, bytes | None]:
-    """Return what friendlyName and localKeyID hold; of several, Java takes the last."""
-    name = local_key_id = None
-    if at == len(raw):
-        return name, local_key_id
-    at, end = der.enter_last(raw, at, len(raw), der.SET)
-    count = 0
-    while at < end:
-        count += 1
-        if count > MAX_ATTRIBUTES:
-            raise LimitError(
-                f"has an entry with more attributes than the limit of {MAX_ATTRIBUTES:,}"
-            )
-        body, at = der.enter(raw, at, end, der.SEQUENCE)
-        if raw.startswith(FRIENDLY_NAME, body):
-            name = _first_value(raw, body + len(FRIENDLY_NAME), at, der.BMP_STRING)
-        elif raw.startswith(LOCAL_KEY_ID, body):
-            local_key_id = _first_value(raw, body + len(LOCAL_KEY_ID), at, der.OCTETS)
-        elif body == at or raw[body] != der.OID:
-            raise der.malformed(body)
-    if name is not None and len(name) > 2 * MAX_NAME:
-        raise LimitError(f"has an entry with a name over the limit of {MAX_NAME:,} characters")
-    return name, local_key_id
-
-
-def _first_value(raw: bytes, start: int, end: int, tag: int) -> bytes | None:
-    body, stop = der.enter(raw, start, end, der.SET)
-    if body == stop or raw[body] != tag:
-        return None
-    value, stop = der.enter(raw, body, stop, tag)
-    return None if tag == der.BMP_STRING and (stop - value) % 2 else raw[value:stop]
-
-
 def fold(alias: str) -> str:
     """Return *alias* as Java stores and compares it: `toLowerCase(Locale.ENGLISH)`."""
     return alias.lower()
@@ -158,20 +148,25 @@ def encode_secret(value: bytes) -> bytes:
     return der.sequence(der.integer(0), der.sequence(AES, der.NULL), der.octets(value))
 
 
-def encode_bag(alias: str, created_ms: int, algorithm: Pbes2, ciphertext: bytes) -> bytes:
+def encode_bag(
+    alias: str, created_ms: int, algorithm: Pbes2, ciphertext: bytes, attributes: bytes = b""
+) -> bytes:
     """
     Return a secret's SafeBag, byte for byte as JDK 17 writes it.
 
-    The localKeyID is never left out: JDK 8u252 crashes without one, and 11.0.5 to 11.0.10 drop
-    the entry silently. The attributes stand in Java's order, not in DER's.
+    Args:
+        alias: In lower case.
+        created_ms: Milliseconds since 1970 UTC.
+        algorithm: How the ciphertext is encrypted.
+        ciphertext: What `encode_secret` returned, encrypted.
+        attributes: More of them, encoded, to stand behind the two of Java's.
     """
+    names = encode_names(alias, created_ms)
+    value = _encode_value(algorithm, ciphertext)
+    return der.sequence(SECRET_BAG, value, der.element(der.SET, names, attributes))
+
+
+def _encode_value(algorithm: Pbes2, ciphertext: bytes) -> bytes:
     shrouded = der.sequence(encode_pbes2(algorithm), der.octets(ciphertext))
     key_bag = der.sequence(SHROUDED_KEY_BAG, der.element(der.CONTEXT_0, der.octets(shrouded)))
-    name = der.element(der.BMP_STRING, alias.encode("utf-16-be"))
-    created = der.octets(CREATION_TIME + str(created_ms).encode())
-    attributes = der.element(
-        der.SET,
-        der.sequence(FRIENDLY_NAME, der.element(der.SET, name)),
-        der.sequence(LOCAL_KEY_ID, der.element(der.SET, created)),
-    )
-    return der.sequence(SECRET_BAG, der.element(der.CONTEXT_0, key_bag), attributes)
+    return der.element(der.CONTEXT_0, key_bag)

@@ -7,7 +7,7 @@ certificates. Others are read too; one that is not understood is kept as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from metricshub_apikey.errors import DamagedError, UnsupportedError
 
@@ -98,6 +98,14 @@ class Contents:
             self.bags = [bag for bag in self.bags if bag not in unwanted]
             self._raw = None
         return removed
+
+    def replace(self, revised: Mapping[Bag, Bag]) -> list[Bag]:
+        """Put other bags in the places of those that are keys of *revised*; return these."""
+        replaced = [bag for bag in self.bags if bag in revised]
+        if replaced:
+            self.bags = [revised.get(bag, bag) for bag in self.bags]
+            self._raw = None
+        return replaced
 
     def encode(
         self, password: str, keys: KeyDerivation, random_bytes: Callable[[int], bytes]

@@ -5,15 +5,16 @@ A whole PKCS#12 file in memory: read it, add and remove secrets, write it again.
     >>> store = Store.empty(Passwords("changeit", "secret"))
     >>> store.add("greeting", b"hello", created_ms=0, random_bytes=os.urandom)
     >>> again = Store.parse(store.serialise(os.urandom), store.passwords)
-    >>> [(bag.alias, again.value(bag)) for bag in again.bags]
-    [('greeting', b'hello')]
+    >>> [bag.alias for bag in again.bags], again.values(again.bags)
+    (['greeting'], [b'hello'])
 
 What is not asked to change stays as it is, byte for byte; only the MAC is made anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 
 from metricshub_apikey.errors import (
     DamagedError,
@@ -50,8 +51,9 @@ class Store:
     Attributes:
         passwords: What opens it.
         keys: What was derived for it so far.
-        added: The encodings of the bags that `add` made.
-        removed: The encodings of the bags that `remove` cut out.
+        added: The encodings of the bags that were put there.
+        removed: The encodings of the bags that were taken away.
+        seal: The MAC that the file had; None for a new one.
         trailing: How many bytes followed the keystore in the file; they are not written again.
     """
 
@@ -66,10 +68,10 @@ class Store:
     ) -> None:
         """Use `parse` or `empty` instead."""
         self._contents = contents
-        self._seal = seal
+        self.seal = seal
         self.keys = keys
-        self.added: list[bytes] = []
-        self.removed: list[bytes] = []
+        self.added: Counter[bytes] = Counter()
+        self.removed: Counter[bytes] = Counter()
         self.passwords = passwords
         self.trailing = trailing
 
@@ -121,7 +123,7 @@ class Store:
     @property
     def changed(self) -> bool:
         """Whether anything was added or removed."""
-        return bool(self.added or self.removed)
+        return self.added.total() > 0 or self.removed.total() > 0
 
     def pieces(self) -> list[bytes]:
         """Return the encodings of all bags, and of the parts that are not understood."""
@@ -131,19 +133,6 @@ class Store:
         """Return the bags with *alias*, whatever its case; of several, the last one counts."""
         folded = fold(alias)
         return [bag for bag in self.bags if bag.alias == folded]
-
-    def value(self, bag: Bag) -> bytes:
-        """
-        Decrypt one secret.
-
-        Raises:
-            EntryUnreadableError: No secret, another password, or an algorithm that is not read.
-            LimitError: The run's budget of iterations is used up.
-        """
-        (value,) = self.values([bag])
-        if isinstance(value, EntryUnreadableError):
-            raise value
-        return value
 
     def values(
         self, bags: Iterable[Bag], progress: Callable[[int, int], None] | None = None
@@ -170,34 +159,60 @@ class Store:
         return [_value(next(opened)) if isinstance(one, Encrypted) else one for one in outlines]
 
     def add(
-        self, alias: str, value: bytes, *, created_ms: int, random_bytes: Callable[[int], bytes]
+        self,
+        alias: str,
+        value: bytes,
+        *,
+        created_ms: int,
+        random_bytes: Callable[[int], bytes],
+        attributes: bytes = b"",
     ) -> None:
         """
         Put a new secret behind the others.
-
-        It shares its PBKDF2 salt with the secrets of ours that are there already, so one
-        derivation opens them all; the initialisation vector is its own.
 
         Args:
             alias: Stored in lower case; any characters but lone surrogates.
             value: The secret's bytes.
             created_ms: Milliseconds since 1970 UTC.
             random_bytes: Returns that many random bytes.
+            attributes: More of them than Java's two, encoded.
+        """
+        secret = self.encrypt(alias, value, random_bytes)
+        self.adopt(Bag(encode_bag(fold(alias), created_ms, *secret, attributes)))
+
+    def encrypt(
+        self, alias: str, value: bytes, random_bytes: Callable[[int], bytes]
+    ) -> tuple[Pbes2, bytes]:
+        """
+        Return how the secret *value* of the entry *alias* is encrypted, and the ciphertext.
+
+        It shares its PBKDF2 salt with the secrets of ours that are there already, so one
+        derivation opens them all; the initialisation vector is its own.
+        """
+        shared = self._shared_kdf(alias)
+        kdf = shared or KdfParameters(random_bytes(SALT_SIZE), ITERATIONS, "sha256")
+        algorithm = Pbes2(kdf, AES_256_KEY, random_bytes(AES_BLOCK))
+        plaintext = encode_secret(value)
+        return algorithm, encrypt(algorithm, self.passwords.entries, plaintext, self.keys)
+
+    def adopt(self, bag: Bag) -> None:
+        """
+        Put *bag* behind the others, byte for byte as it is.
+
+        Raises:
+            LimitError: There are as many entries as a keystore may have.
         """
         if sum(len(contents.bags) for contents in self._contents) >= MAX_BAGS:
             raise LimitError(f"holds as many entries as the limit of {MAX_BAGS:,} allows")
-        kdf = self._shared_kdf(alias) or KdfParameters(
-            random_bytes(SALT_SIZE), ITERATIONS, "sha256"
-        )
-        algorithm = Pbes2(kdf, AES_256_KEY, random_bytes(AES_BLOCK))
-        plaintext = encode_secret(value)
-        ciphertext = encrypt(algorithm, self.passwords.entries, plaintext, self.keys)
-        self.adopt(Bag(encode_bag(fold(alias), created_ms, algorithm, ciphertext)))
-
-    def adopt(self, bag: Bag) -> None:
-        """Put *bag* behind the others, byte for byte as it is."""
         self._last_plain_contents().append(bag)
-        self.added.append(bag.raw)
+        self.added[bag.raw] += 1
+
+    def replace(self, revised: Mapping[Bag, Bag]) -> None:
+        """Put other bags in the places of those that are keys of *revised*."""
+        for contents in self._contents:
+            for bag in contents.replace(revised):
+                self._forget(bag)
+                self.added[revised[bag].raw] += 1
 
     def _shared_kdf(self, alias: str) -> KdfParameters | None:
         """Return the derivation of the last modern secret with the same prefix (`api_key:`)."""
@@ -232,10 +247,10 @@ class Store:
         self._contents = [part for part in self._contents if part.bags or not part.changed]
 
     def _forget(self, bag: Bag) -> None:
-        if bag.raw in self.added:
-            self.added.remove(bag.raw)
+        if self.added[bag.raw]:
+            self.added[bag.raw] -= 1
         else:
-            self.removed.append(bag.raw)
+            self.removed[bag.raw] += 1
 
     def serialise(self, random_bytes: Callable[[int], bytes]) -> bytes:
         """
@@ -248,7 +263,7 @@ class Store:
         safe = der.sequence(
             *(part.encode(password, self.keys, random_bytes) for part in self._contents)
         )
-        seal = mac.seal(safe, password, self.keys, like=self._seal, random_bytes=random_bytes)
+        seal = mac.seal(safe, password, self.keys, like=self.seal, random_bytes=random_bytes)
         return encode_pfx(safe, seal)
 
 

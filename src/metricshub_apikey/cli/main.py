@@ -1,0 +1,112 @@
+"""
+The command `apikey` itself, and the one place where errors become words and exit codes.
+
+Its commands are in the other modules here, a family in each; one is imported when it is named.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+
+import click
+
+from metricshub_apikey import __version__
+from metricshub_apikey.errors import ApiKeyError, InvalidArgumentError, ReaderGoneError
+from metricshub_apikey.interrupts import Interrupted, forbid_core_dumps
+from metricshub_apikey.options import CommandGroup, common_options
+from metricshub_apikey.output import Form, Output, escape, output_failed
+from metricshub_apikey.session import Session
+
+ASKS_FOR_JSON = r"(--output[ =]|-q*o ?)json|--output=json .*|-q*ojson .*"
+
+HOMES = {
+    "apply": "apply",
+    "check": "review",
+    "completion": "shell",
+    "create": "keys",
+    "edit": "keys",
+    "list": "keys",
+    "log": "review",
+    "path": "shell",
+    "policy": "policy",
+    "prune": "removal",
+    "revoke": "removal",
+    "rotate": "rotation",
+    "scan": "review",
+    "show": "keys",
+    "verify": "verify",
+}
+"""Which module has which command."""
+
+
+@click.group(
+    cls=CommandGroup,
+    homes=HOMES,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@common_options(Form.CSV, Form.PROMETHEUS, Form.NAGIOS)
+@click.pass_context
+def apikey(context: click.Context) -> None:
+    """
+    Create, list, rotate and revoke the API keys of MetricsHub.
+
+    The keystore is the one named by --keystore or METRICSHUB_KEYSTORE; else the one of the
+    installation that apikey belongs to, of /opt/metricshub, or of your own data folder.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """
+    Run the command line and return its exit code.
+
+    0 is done, 1 failed, 2 wrong usage, 128 + n ended by signal n; a command whose result is a
+    verdict, such as `check`, returns a code of its own. This is the only place that
+    turns an `ApiKeyError` into words; any other exception is a bug and keeps its traceback.
+    """
+    session = Session()
+    forbid_core_dumps()
+    try:
+        session.interrupts.listen()
+        code = _run(session, arguments)
+        session.interrupts.ignore()
+    except Interrupted as interrupted:
+        return interrupted.exit_code
+    return code or session.interrupts.exit_code
+
+
+def _run(session: Session, arguments: Sequence[str]) -> int:
+    if sys.stdout is not None:
+        # An alias that the terminal cannot show is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = apikey.main(list(arguments), "apikey", standalone_mode=False, obj=session)
+    except (ReaderGoneError, SystemExit):  # SystemExit: Click's help, and nobody reads it
+        return 0
+    except ApiKeyError as error:
+        session.out.error(error)
+        return 1
+    except click.UsageError as error:
+        return _wrong_usage(error, arguments)
+    except OSError as error:  # from Click, which prints help without us
+        if error.filename is not None:
+            raise
+        session.out.error(output_failed(error))
+        return 1
+    return code or 0
+
+
+def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> int:
+    """Show Click's message; as a JSON document, where the arguments ask for one."""
+    message = escape(error.format_message())
+    if any(re.fullmatch(ASKS_FOR_JSON, " ".join(pair)) for pair in pairwise([*arguments, ""])):
+        Output(Form.JSON, color=False).error(InvalidArgumentError(message))
+    else:
+        click.UsageError(message, error.ctx).show()
+    return error.exit_code
