@@ -1,8 +1,4 @@
-"""
-What is well with a keystore and its keys, and what is not.
-
-Each check is a function that yields findings; nothing here changes anything, see `repair`.
-"""
+"""What is well with a keystore and its keys, and what is not; `repair` is elsewhere."""
 
 from __future__ import annotations
 
@@ -101,7 +97,8 @@ def _check_mode(path: str) -> Finding:
         hint = "Take those rights away: apikey check --fix"
         who = "others may read or change it" if mode & stat.S_IRWXO else "its group may change it"
         return Finding("mode", Severity.CRITICAL, f"{shown}: {who}.", hint)
-    return Finding("mode", Severity.OK, f"{shown}.")
+    odd = ownership.odd_owner(path)
+    return Finding("mode", Severity.WARNING if odd else Severity.OK, odd or f"{shown}.")
 
 
 def check_entries(store: Store, keys: Sequence[ApiKey]) -> Iterator[Finding]:
@@ -274,7 +271,7 @@ def examine(
         now: The current instant.
         thresholds: Which expiries are near.
     """
-    keystore, local_now = registry.keystore, to_local(now)
+    keystore = registry.keystore
     try:
         store = keystore.read()
         if not os.path.exists(keystore.path):
@@ -285,14 +282,14 @@ def examine(
     except (DamagedError, NotAKeystoreError, UnsupportedError, LimitError) as error:
         return Report((Finding("opens", Severity.CRITICAL, error.message, error.hint),))
     except (KeystoreError, OSError) as error:
-        hint = error.hint if isinstance(error, KeystoreError) else None
-        return Report((Finding("opens", Severity.UNKNOWN, str(error), hint),))
+        said = Finding("opens", Severity.UNKNOWN, str(error), getattr(error, "hint", None))
+        return Report((said,))
     count = f"{len(store.bags):,} entries, {len(keys):,} of them API keys"
     findings = [
         Finding("opens", Severity.OK, f"The keystore opens: {count}."),
         *file_findings,
         *check_entries(store, keys),
-        *check_expiry(keys, now=local_now, thresholds=thresholds),
+        *check_expiry(keys, now=to_local(now), thresholds=thresholds),
         *check_use(keys, usage, now=now),
         *check_policy(keys, policy),
         *check_algorithms(store, keys),

@@ -68,7 +68,7 @@ def parse_date_time(typed: str) -> datetime:
     time = "23:59:59" if minute is None else minute + (second or ":00")
     try:
         moment = datetime.fromisoformat(f"{found['date']}T{time}{zone or ''}")
-        return moment if zone is None else to_local(moment)
+        return moment if zone is None else on_the_wall(moment)
     except (ValueError, OverflowError):
         raise _not_a_date_time(typed) from None
 
@@ -103,7 +103,7 @@ def after(now: datetime, duration: timedelta) -> datetime:
         InvalidArgumentError: That is after the year 9999.
     """
     try:
-        return to_local(now + duration)
+        return on_the_wall(now + duration)
     except OverflowError:
         raise _too_late() from None
 
@@ -113,7 +113,20 @@ def _too_late() -> InvalidArgumentError:
 
 
 def to_local(moment: datetime) -> datetime:
-    """Return what a clock on the wall here shows at the instant *moment*, in whole seconds."""
+    """
+    Return what a clock on the wall here shows at the instant *moment*, in whole seconds.
+
+    At the ends of the calendar that is its first or its last second.
+    """
+    try:
+        return on_the_wall(moment)
+    except OverflowError:
+        end = datetime.max if moment.year > 1 else datetime.min
+        return end.replace(microsecond=0)
+
+
+def on_the_wall(moment: datetime) -> datetime:
+    """Do as `to_local`; at the ends of the calendar raise OverflowError."""
     return moment.astimezone().replace(tzinfo=None, microsecond=0, fold=0)
 
 

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 from .errors import InvalidArgumentError, KeystoreError, ManifestError, PolicyError
-from .expiry import parse_date_time, parse_duration, to_local
+from .expiry import on_the_wall, parse_date_time, parse_duration
 from .filesystem import read
 from .keys import check_alias
 from .metadata import MAX_DESCRIPTION, Labels, Metadata
@@ -43,6 +43,7 @@ KINDS = {
     datetime: "a date",
     date: "a date",
     time: "a time",
+    str: "a text",
     list: "a list",
     dict: "a mapping",
 }
@@ -200,7 +201,7 @@ def _expires_on(value: object) -> datetime | None:
         return None
     if isinstance(value, datetime):
         try:
-            return to_local(value) if value.tzinfo else value.replace(microsecond=0)
+            return on_the_wall(value) if value.tzinfo else value.replace(microsecond=0)
         except (ValueError, OverflowError):
             raise InvalidArgumentError(f"'{value}' is not a date time here.") from None
     return parse_date_time(value.isoformat() if isinstance(value, date) else _text(value))

@@ -38,13 +38,16 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> object:
         """Run the body."""
         try:
-            self._check_form(ctx.ensure_object(Session).output)
+            self._check_form(ctx.ensure_object(Session))
             return super().invoke(ctx)
         except InvalidArgumentError as error:
             raise UsageFailure(error, ctx) from error
 
-    def _check_form(self, form: str) -> None:
-        """Refuse a form that was asked for before the command's name, and that it lacks."""
+    def _check_form(self, session: Session) -> None:
+        """Refuse a form that this command lacks, or that does not go with --quiet."""
+        form = session.output
+        if session.quiet and form != Form.TEXT.value:
+            raise InvalidArgumentError(f"--quiet and --output {form} exclude each other.")
         for option in self.params:
             if option.name == "output" and isinstance(option.type, click.Choice):
                 known = option.type.choices

@@ -173,13 +173,16 @@ class Output:
             return False
 
     def note(self, sentence: str) -> None:
-        """Tell the user something that is worth knowing and no error; not where all is quiet."""
-        if self.form is not Form.QUIET:
-            self._aside("Note", sentence)
+        """Tell the user something that is worth knowing and no error."""
+        self._aside("Note", sentence)
 
     def warn(self, sentence: str) -> None:
         """Tell the user something to act on, though the command succeeds."""
         self._aside("Warning", sentence)
+
+    def warn_late(self, sentence: str) -> None:
+        """Warn when the result, with all notes, has been printed."""
+        self.tell(click.style("Warning:", fg="yellow") + f" {escape(sentence)}")
 
     def _aside(self, kind: str, sentence: str) -> None:
         if self.form is Form.JSON:

@@ -130,6 +130,15 @@ def as_owner(directory: str) -> Iterator[None]:
         os.setgroups(groups)
 
 
+def odd_owner(path: str) -> str | None:
+    """Return what is odd about the owner of *path*; None where nothing is."""
+    directory = os.stat(os.path.dirname(path)).st_uid
+    owner = os.stat(path).st_uid
+    if sys.platform == "win32" or owner in {0, os.geteuid(), directory}:
+        return None
+    return f"The file belongs to user {owner}, its directory to user {directory}."
+
+
 def access_hint(path: str) -> str:
     """Return what to do where the operating system denied access to *path*."""
     if sys.platform == "win32":

@@ -19,7 +19,7 @@ from .metadata import Metadata
 from .pkcs12.bag import Bag
 from .pkcs12.store import Store
 from .registry import ApiKeyRegistry
-from .rotation import is_previous
+from .rotation import is_previous, previous_alias
 
 
 class Step(NamedTuple):
@@ -79,7 +79,7 @@ def apply(
     Args:
         registry: The keys.
         wanted: What they should be.
-        prune: Remove the keys that are not wanted; the old key of a rotation stays.
+        prune: Remove the keys that are not wanted; the old keys of those that are stay.
         deliver: Takes the new keys before they are in the keystore; may be called again with
             others, if another program writes meanwhile.
 
@@ -179,4 +179,9 @@ def _expiry(old: ApiKey, wanted: Wanted, now: datetime) -> datetime | None:
 
 def _unwanted(keys: dict[str, ApiKey], wanted: Sequence[Wanted]) -> tuple[ApiKey, ...]:
     listed = {one.alias for one in wanted}
-    return tuple(key for alias, key in keys.items() if alias not in listed and not is_previous(key))
+    kept = listed | {previous_alias(alias) for alias in listed}
+    return tuple(
+        key
+        for alias, key in keys.items()
+        if alias not in listed and not (alias in kept and is_previous(key))
+    )

@@ -72,8 +72,7 @@ class ApiKeyRegistry:
                 policy's default, or never.
             metadata: What the key is for; who made it is added.
 
-        Returns:
-            The key. It is on the disk, and this is the only time it is handed out in clear.
+        Returns: The key, safe on the disk; this is the only time it is handed out in clear.
 
         Raises:
             InvalidArgumentError: The alias, or a field, breaks a rule.
@@ -199,8 +198,7 @@ class ApiKeyRegistry:
             expires_on: Local date time; None means a life as long as the old key's.
             within: Do nothing unless the key expires within this time.
 
-        Returns:
-            The new key and the old one; None where there was nothing to do.
+        Returns: The new key and the old one; None where there was nothing to do.
 
         Raises:
             KeyNotFoundError: No API key has this alias.
@@ -250,13 +248,10 @@ class ApiKeyRegistry:
         """
         Remove API keys, all or none, leaving every other entry's bytes untouched.
 
-        MetricsHub keeps its master key and its users in the same file.
-
         Args:
             aliases: Letter case is ignored, as in Java; naming one twice counts once.
 
-        Returns:
-            The aliases as given, each once.
+        Returns: The aliases as given, each once.
 
         Raises:
             KeyNotFoundError: One of them has no API key; nothing was removed.
@@ -266,28 +261,35 @@ class ApiKeyRegistry:
         for alias in aliases:
             wanted.setdefault(fold(alias), alias)
 
-        def remove(store: Store) -> list[ApiKey]:
-            removed = removal.remove(store, wanted.values())
-            for alias in rotation.left_behind(store, wanted):
-                self._notify(f"The old key of '{alias}' still works, as '{alias}{PREVIOUS}'.")
-            return removed
+        now = self.clock()
 
-        self.journal.write("revoke", self.keystore.update(remove), self.clock())
+        def remove(store: Store) -> tuple[list[ApiKey], list[str]]:
+            removed = removal.remove(store, wanted.values())
+            return removed, rotation.left_behind(store, wanted, now=now)
+
+        removed, left = self.keystore.update(remove)
+        for alias in left:
+            self._notify(f"The old key of '{alias}' still works, as '{alias}{PREVIOUS}'.")
+        self.journal.write("revoke", removed, now)
         return tuple(wanted.values())
 
-    def remove(self, unwanted: Iterable[ApiKey], action: str) -> tuple[ApiKey, ...]:
+    def remove(
+        self, unwanted: Iterable[ApiKey], action: str, *, secrets: bool = False
+    ) -> tuple[ApiKey, ...]:
         """
         Remove those of the *unwanted* keys that are still what they were, in one write.
 
         Args:
             unwanted: As `list` returned them.
             action: What it is called in the record: "prune" or "revoke".
+            secrets: It is their secrets that must go, under whatever alias they are by now.
 
         Raises:
             KeystoreError: The keystore could not be changed; see `Keystore.update`.
         """
         keys_seen = tuple(unwanted)
-        removed = self.keystore.update(lambda store: removal.remove_unchanged(store, keys_seen))
+        remove = removal.remove_secrets if secrets else removal.remove_unchanged
+        removed = self.keystore.update(lambda store: remove(store, keys_seen))
         self.journal.write(action, removed, self.clock())
         return tuple(removed)
 

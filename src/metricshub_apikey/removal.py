@@ -30,6 +30,13 @@ def remove(store: Store, aliases: Iterable[str]) -> list[ApiKey]:
     return removed
 
 
+def remove_secrets(store: Store, keys: Iterable[ApiKey]) -> list[ApiKey]:
+    """Remove every key that has the secret of one of the *keys*, and return them."""
+    secrets = {key.key for key in keys}
+    there = entries.read(store, entries.by_alias(store)).values()
+    return remove(store, [key.alias for key in there if key.key in secrets])
+
+
 def remove_unchanged(store: Store, keys: Iterable[ApiKey]) -> list[ApiKey]:
     """
     Remove those of the *keys* that are still what they were, and return them.

@@ -136,7 +136,7 @@ def show_log(view: View, events: Sequence[Event], *, database: str) -> None:
             LOG_FIELDS, ([at, *map(escape, row[1:])] for at, row in zip(times, rows, strict=True))
         )
     lines = [
-        f"{at} {escape(actor)} {action} {out.green(escape(alias))}"
+        f"{at} {escape(actor)} {escape(action)} {out.green(escape(alias))}"
         + (f" ({escape(details)})" if details else "")
         for at, actor, action, alias, details in rows
     ]

@@ -21,7 +21,6 @@ from .errors import (
 )
 from .expiry import after, text, to_local
 from .keys import ENTRY_PREFIX, MAX_ALIAS, ApiKey
-from .metadata import ATTRIBUTES, Metadata
 from .pkcs12.bag import fold
 from .pkcs12.store import Store
 from .policy import Policy
@@ -61,14 +60,15 @@ def is_previous(key: ApiKey) -> bool:
     return key.metadata.rotated_at is not None and key.alias.endswith(PREVIOUS)
 
 
-def left_behind(store: Store, aliases: Iterable[str]) -> list[str]:
-    """Return those of the *aliases* whose old key a rotation has left in *store*."""
+def left_behind(store: Store, aliases: Iterable[str], *, now: datetime) -> list[str]:
+    """Return those of the *aliases* whose old key, which a rotation has left, still works."""
     found = entries.by_alias(store)
+    old = {alias: previous_alias(alias) for alias in aliases if previous_alias(alias) in found}
+    keys = entries.read(store, {previous: found[previous] for previous in old.values()})
     return [
         alias
-        for alias in aliases
-        if (bag := found.get(previous_alias(alias)))
-        and Metadata.from_texts(bag.texts(ATTRIBUTES)).rotated_at
+        for alias, previous in old.items()
+        if is_previous(keys[previous]) and not keys[previous].expired(to_local(now))
     ]
 
 

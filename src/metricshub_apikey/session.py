@@ -54,14 +54,13 @@ class Session:
         self.color: str = "auto"
         self.output: str = "text"
         self.quiet: bool = False
+        self._events: list[Event] = []
 
     @cached_property
     def out(self) -> Output:
         """Where everything is printed."""
         no_color = self.color == "auto" and bool(os.environ.get("NO_COLOR"))
         color = False if no_color else COLORS[self.color]
-        if self.quiet and self.output != "text":
-            raise InvalidArgumentError(f"--quiet and --output {self.output} exclude each other.")
         return Output(Form.QUIET if self.quiet else Form(self.output), color=color)
 
     @cached_property
@@ -120,11 +119,15 @@ class Session:
             self.out.warn(f"{error.message} When keys were last used is unknown.")
             return Usage()
 
-    def _record(self, events: Sequence[Event]) -> None:
+    def record_events(self) -> None:
+        """Write down what was done; call it when its result, perhaps a key, is handed out."""
+        events = self._events[:]
+        self._events.clear()
         try:
-            self.activity.record(events)
+            if events:
+                self.activity.record(events)
         except ActivityError as error:
-            self.out.warn(f"This is done, but not in the log: {error.message}")
+            self.out.warn_late(f"This is done, but not in the log: {error.message}")
 
     def quiet_registry(self) -> ApiKeyRegistry:
         """
@@ -138,16 +141,20 @@ class Session:
         keystore = Keystore(self.location.path, read_passwords(self._password_file, ignore_note))
         return ApiKeyRegistry(keystore)
 
-    def _open(self, policy: Policy) -> ApiKeyRegistry:
-        keystore = Keystore(
+    @cached_property
+    def _keystore(self) -> Keystore:
+        """The file; its password is read once, for it may come from a pipe."""
+        return Keystore(
             self.location.path,
             read_passwords(self._password_file, self.out.warn),
             lock_timeout=LOCK_TIMEOUT if self.lock_timeout is None else self.lock_timeout,
             notify=self.out.note,
             before_commit=self.interrupts.hold,
         )
-        journal = Journal(lambda: caller(os.environ), self._record)
-        return ApiKeyRegistry(keystore, policy=policy, journal=journal, notify=self.out.note)
+
+    def _open(self, policy: Policy) -> ApiKeyRegistry:
+        journal = Journal(lambda: caller(os.environ), self._events.extend)
+        return ApiKeyRegistry(self._keystore, policy=policy, journal=journal, notify=self.out.note)
 
     def require_terminal(self) -> None:
         """Check that there is a terminal to ask on; raises InvalidArgumentError."""

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .checks import Finding, Severity
-from .expiry import relative
+from .expiry import relative, to_local
 from .keys import ApiKey
 from .output import Output, escape
 from .selection import Usage
@@ -71,7 +71,7 @@ def show_long(view: View, keys: Sequence[ApiKey], *, now: datetime) -> None:
 
 def _row(key: ApiKey, now: datetime, local_now: datetime, usage: Usage) -> Row:
     used = usage.of(key)
-    created = key.created_at.astimezone().date().isoformat() if key.created_at else UNKNOWN
+    created = to_local(key.created_at).date().isoformat() if key.created_at else UNKNOWN
     metadata = key.metadata
     cells = (
         key.alias,

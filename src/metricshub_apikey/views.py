@@ -110,7 +110,10 @@ def show_rotated(view: View, done: Rotation, *, alias: str, file: str | None) ->
 
 def show_not_due(view: View, alias: str) -> None:
     """Say that there was nothing to rotate."""
-    view.out.note(f"The API key '{alias}' does not expire within that time; nothing was changed.")
+    if view.out.form is not Form.QUIET:  # cron would mail it every night
+        view.out.note(
+            f"The API key '{alias}' does not expire within that time; nothing was changed."
+        )
     if view.out.form is Form.JSON:
         unknown = dict.fromkeys((*KEY_FIELDS, "key", "file", "old"))
         view.document(rotated=False, **{**unknown, "alias": alias})

@@ -74,7 +74,10 @@ def run(arguments: Sequence[str]) -> int:
     forbid_core_dumps()
     try:
         session.interrupts.listen()
-        code = _run(session, arguments)
+        try:
+            code = _run(session, arguments)
+        finally:
+            session.record_events()
         session.interrupts.ignore()
     except Interrupted as interrupted:
         return interrupted.exit_code

@@ -76,7 +76,7 @@ def revoke(
     else:
         roles = () if role is None else (role,)
         unwanted = _selected(session, Selection(expired=expired, roles=roles))
-    removed = _remove_agreed(session, unwanted, "revoke", yes=yes)
+    removed = _remove_agreed(session, unwanted, "revoke", yes=yes, secrets=bool(leaked))
     with delivery.after("The API keys have been revoked"):
         return views.show_revoked(session.view(), [key.alias for key in removed])
 
@@ -87,14 +87,26 @@ def _selected(session: Session, selection: Selection) -> tuple[ApiKey, ...]:
 
 
 def _remove_agreed(
-    session: Session, unwanted: tuple[ApiKey, ...], action: str, *, yes: bool
+    session: Session,
+    unwanted: tuple[ApiKey, ...],
+    action: str,
+    *,
+    yes: bool,
+    secrets: bool = False,
 ) -> tuple[ApiKey, ...]:
-    """Show which keys would go, ask, and remove them in one write."""
+    """Show which keys would go, ask, and remove them in one write; warn of those that stay."""
     if unwanted and not yes:
         for key in unwanted:
             session.out.tell(views.key_line(session.out, key, session.now))
         session.agree(f"Remove {'this key' if len(unwanted) == 1 else 'these keys'}?")
-    return session.registry.remove(unwanted, action) if unwanted else ()
+    if not unwanted:
+        return ()
+    removed = session.registry.remove(unwanted, action, secrets=secrets)
+    gone = {key.key for key in removed} if secrets else {key.alias for key in removed}
+    for key in unwanted:
+        if (key.key if secrets else key.alias) not in gone:
+            session.out.warn(f"'{key.alias}' has changed meanwhile, and was left alone.")
+    return removed
 
 
 @click.command(cls=Command)

@@ -115,10 +115,16 @@ def scan(session: Session, *, paths: tuple[str, ...]) -> int:
 
 def _leaks(session: Session, keys: Iterable[ApiKey], paths: tuple[str, ...]) -> Iterable[Leak]:
     stdin = session.open_stdin(*paths)
-    secrets = {key.key: key.alias for key in keys if key.key}
+    sharing: dict[str, list[str]] = {}
+    for key in keys:
+        if key.key:
+            sharing.setdefault(key.key, []).append(key.alias)
+    secrets = {secret: aliases[0] for secret, aliases in sharing.items()}
+    others = {aliases[0]: aliases for aliases in sharing.values()}
     skipped = lambda path, reason: session.out.warn(f"{path} was not searched: {reason}.")  # noqa: E731
     with session.out.progress("Searching") as progress:
-        yield from find_leaks(secrets, paths, stdin=stdin, progress=progress, skipped=skipped)
+        for leak in find_leaks(secrets, paths, stdin=stdin, progress=progress, skipped=skipped):
+            yield from (leak._replace(alias=alias) for alias in others[leak.alias])
 
 
 def leaked_keys(session: Session, paths: tuple[str, ...]) -> tuple[ApiKey, ...]:

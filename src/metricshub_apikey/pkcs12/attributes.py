@@ -149,7 +149,9 @@ class TextAttributes:
 def _texts(raw: bytes, at: int, end: int) -> Iterator[str]:
     try:
         at, end = der.enter_last(raw, at, end, der.SET)
-        while at < end:
+        for _ in range(MAX_ATTRIBUTES):
+            if at == end:
+                return
             body, at = der.enter(raw, at, end, der.UTF8_STRING)
             yield raw[body:at].decode()
     except (DamagedError, UnsupportedError, UnicodeDecodeError):

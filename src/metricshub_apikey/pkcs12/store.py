@@ -69,6 +69,7 @@ class Store:
         """Use `parse` or `empty` instead."""
         self._contents = contents
         self.seal = seal
+        self._kdfs: dict[str, KdfParameters] = {}
         self.keys = keys
         self.added: Counter[bytes] = Counter()
         self.removed: Counter[bytes] = Counter()
@@ -189,9 +190,10 @@ class Store:
         It shares its PBKDF2 salt with the secrets of ours that are there already, so one
         derivation opens them all; the initialisation vector is its own.
         """
-        shared = self._shared_kdf(alias)
-        kdf = shared or KdfParameters(random_bytes(SALT_SIZE), ITERATIONS, "sha256")
-        algorithm = Pbes2(kdf, AES_256_KEY, random_bytes(AES_BLOCK))
+        prefix = fold(alias).partition(":")[0]
+        kdf = self._kdfs.get(prefix) or self._shared_kdf(alias)
+        self._kdfs[prefix] = kdf or KdfParameters(random_bytes(SALT_SIZE), ITERATIONS, "sha256")
+        algorithm = Pbes2(self._kdfs[prefix], AES_256_KEY, random_bytes(AES_BLOCK))
         plaintext = encode_secret(value)
         return algorithm, encrypt(algorithm, self.passwords.entries, plaintext, self.keys)
 
