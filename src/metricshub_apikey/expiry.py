@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 
 from .errors import EntryUnreadableError, InvalidArgumentError
 
+SECOND = timedelta(seconds=1)
+
 UNITS = {
     "y": timedelta(days=365),
     "w": timedelta(weeks=1),
@@ -144,6 +146,20 @@ def instants(expires_on: datetime) -> tuple[datetime, datetime]:
         except (ValueError, OverflowError):  # at the ends of the calendar
             both.append(expires_on.replace(tzinfo=UTC))
     return min(both), max(both)
+
+
+def lifetime(created_at: datetime, expires_on: datetime) -> timedelta:
+    """
+    Return how long a key was meant to live, in whole seconds.
+
+    It is rounded up: the expiry lacks the fraction of a second that the creation has.
+
+    Args:
+        created_at: An instant, with a zone.
+        expires_on: Local date time.
+    """
+    exact = instants(expires_on)[0] - created_at
+    return -(-exact // SECOND) * SECOND
 
 
 def relative(moment: datetime, now: datetime) -> str:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from .errors import EntryUnreadableError, InvalidArgumentError
-from .expiry import instants, parse_stored, text
+from .expiry import lifetime, parse_stored, text
 from .metadata import Metadata
 
 ENTRY_PREFIX = "api_key:"
@@ -21,8 +21,6 @@ MAX_ALIAS = 128
 
 FIELDS = ("roles", "service_account", "description", "labels")
 """The metadata that may be changed later."""
-
-SECOND = timedelta(seconds=1)
 
 MASK = "*" * 20
 SHOWN = 4
@@ -72,15 +70,10 @@ class ApiKey(NamedTuple):
 
     @property
     def lifetime(self) -> timedelta | None:
-        """
-        From its creation to its expiry, in whole seconds; None where one is unknown.
-
-        It is rounded up: the expiry lacks the fraction of a second that the creation has.
-        """
+        """From its creation to its expiry, in whole seconds; None where one is unknown."""
         if self.expires_on is None or self.created_at is None:
             return None
-        exact = instants(self.expires_on)[0] - self.created_at
-        return -(-exact // SECOND) * SECOND
+        return lifetime(self.created_at, self.expires_on)
 
     @property
     def principal(self) -> str:

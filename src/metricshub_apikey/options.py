@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from .completion import complete_role
 from .errors import InvalidArgumentError
 from .expiry import after, instants, parse_date_time, parse_duration, text, utc_text
 from .output import Form
@@ -157,6 +158,28 @@ def common_options(*forms: Form) -> Callable[[Decorated], Decorated]:
 def quiet(meaning: str) -> Callable[[Decorated], Decorated]:
     """Give a command the option --quiet, which has its own *meaning* for each."""
     return _common("--quiet", "-q", is_flag=True, help=meaning)
+
+
+def roles_option(name: str, parameter: str, meaning: str) -> Callable[[Decorated], Decorated]:
+    """Give a command an option that takes roles, several if it is repeated."""
+    return click.option(
+        name,
+        parameter,
+        metavar="ROLE",
+        multiple=True,
+        shell_complete=complete_role,
+        help=f"{meaning}; may be repeated.",
+    )
+
+
+def out_option(function: Decorated) -> Decorated:
+    """Give a command the option --out, for a new key."""
+    return click.option(
+        "--out",
+        metavar="FILE",
+        type=FILE,
+        help="Write the key to a new file that only you can read.",
+    )(function)
 
 
 def yes_option(function: Decorated) -> Decorated:

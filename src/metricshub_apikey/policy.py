@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .errors import PolicyBreachError
-from .expiry import after, instants, parse_duration, text
+from .expiry import SECOND, after, lifetime, parse_duration, text
 from .keys import new_key
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 KeyFormat = Literal["uuid", "prefixed"]
 DEFAULT_PREFIX = "metricshub_"
 
-SECOND = timedelta(seconds=1)
 UNITS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 
 
@@ -145,7 +144,7 @@ class Policy(NamedTuple):
             return
         elif expires_on is None:
             yield Breach("keys.max_lifetime", f"The key would never expire; {limit}")
-        elif (life := _life(created_at, expires_on)) > self.max_lifetime:
+        elif (life := lifetime(created_at, expires_on)) > self.max_lifetime:
             yield Breach(
                 "keys.max_lifetime",
                 f"The key would live for {spoken(life)}; {limit}",
@@ -215,11 +214,6 @@ class Policy(NamedTuple):
 
 
 STOCK = Policy()
-
-
-def _life(created_at: datetime, expires_on: datetime) -> timedelta:
-    """Return the length that was asked for: of an expiry, the part of a second is cut off."""
-    return -((created_at - instants(expires_on)[0]) // SECOND) * SECOND
 
 
 def spoken(length: timedelta) -> str:

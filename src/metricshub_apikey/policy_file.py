@@ -53,6 +53,11 @@ HOMES = {
 FORMATS: dict[str, KeyFormat] = {"uuid": "uuid", "prefixed": "prefixed"}
 
 
+def path_beside(keystore: str) -> str:
+    """Return where the policy of *keystore* belongs, links resolved."""
+    return os.path.join(os.path.dirname(os.path.realpath(keystore)), FILE_NAME)
+
+
 def find_policy(named: str | None, keystore: str, environ: Mapping[str, str]) -> str | None:
     """
     Return which policy file to use; None if there is none.
@@ -66,7 +71,7 @@ def find_policy(named: str | None, keystore: str, environ: Mapping[str, str]) ->
         return named
     if from_environment := environ.get(ENVIRONMENT_VARIABLE):
         return from_environment
-    path = os.path.join(os.path.dirname(os.path.realpath(keystore)), FILE_NAME)
+    path = path_beside(keystore)
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -97,11 +97,10 @@ class Session:
     @property
     def policy_path(self) -> str:
         """Where a new policy file belongs."""
-        from .policy_file import ENVIRONMENT_VARIABLE, FILE_NAME
+        from .policy_file import ENVIRONMENT_VARIABLE, path_beside
 
         named = self.policy_file or os.environ.get(ENVIRONMENT_VARIABLE)
-        folder = os.path.dirname(os.path.realpath(self.location.path))
-        return named or os.path.join(folder, FILE_NAME)
+        return named or path_beside(self.location.path)
 
     @cached_property
     def activity(self) -> ActivityLog:

@@ -10,15 +10,16 @@ from metricshub_apikey import completion, delivery, issuing, views
 from metricshub_apikey.errors import InvalidArgumentError, KeyExistsError
 from metricshub_apikey.keys import ApiKey, differences
 from metricshub_apikey.options import (
-    FILE,
     Command,
     asked_expiry,
     common_options,
     exclude,
     expiry_options,
     length,
+    out_option,
     pass_session,
     quiet,
+    roles_option,
 )
 from metricshub_apikey.output import Form, escape
 from metricshub_apikey.pkcs12.bag import fold
@@ -34,25 +35,13 @@ ALIAS = click.argument("alias", shell_complete=completion.complete_alias)
 @click.command(cls=Command)
 @click.argument("alias")
 @expiry_options
-@click.option(
-    "--role",
-    "roles",
-    metavar="ROLE",
-    multiple=True,
-    shell_complete=completion.complete_role,
-    help="What the key may do, behind the gateway; may be repeated.",
-)
+@roles_option("--role", "roles", "What the key may do, behind the gateway")
 @click.option("--service-account", metavar="NAME", help="Whom a service sees; default: the alias.")
 @click.option("--description", metavar="TEXT", help="What the key is for.")
 @click.option(
     "--label", "labels", metavar="NAME=VALUE", multiple=True, help="A label; may be repeated."
 )
-@click.option(
-    "--out",
-    metavar="FILE",
-    type=FILE,
-    help="Write the key to a new file that only you can read.",
-)
+@out_option
 @click.option("--if-missing", is_flag=True, help="Succeed if the alias exists already.")
 @quiet("Print the key alone.")
 @common_options()
@@ -115,14 +104,7 @@ def create(
     type=length,
     help="Only keys not used for that long, as far as their use was recorded.",
 )
-@click.option(
-    "--role",
-    "roles",
-    metavar="ROLE",
-    multiple=True,
-    shell_complete=completion.complete_role,
-    help="Only keys with that role; may be repeated.",
-)
+@roles_option("--role", "roles", "Only keys with that role")
 @click.option(
     "--label",
     "labels",
@@ -188,22 +170,8 @@ def show(session: Session, *, alias: str) -> None:
 @ALIAS
 @expiry_options
 @click.option("--no-expiry", is_flag=True, help="The key never expires.")
-@click.option(
-    "--add-role",
-    "added_roles",
-    metavar="ROLE",
-    multiple=True,
-    shell_complete=completion.complete_role,
-    help="Give it that role; may be repeated.",
-)
-@click.option(
-    "--remove-role",
-    "removed_roles",
-    metavar="ROLE",
-    multiple=True,
-    shell_complete=completion.complete_role,
-    help="Take that role away; may be repeated.",
-)
+@roles_option("--add-role", "added_roles", "Give it that role")
+@roles_option("--remove-role", "removed_roles", "Take that role away")
 @click.option(
     "--label", "labels", metavar="NAME=VALUE", multiple=True, help="Set a label; may be repeated."
 )

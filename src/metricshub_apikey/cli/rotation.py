@@ -10,12 +10,12 @@ import click
 from metricshub_apikey import completion, delivery, views
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.options import (
-    FILE,
     Command,
     asked_expiry,
     common_options,
     expiry_options,
     length,
+    out_option,
     pass_session,
     quiet,
 )
@@ -40,12 +40,7 @@ from metricshub_apikey.session import Session
 )
 @click.option("--finish", is_flag=True, help="Remove the old key of the last rotation.")
 @expiry_options
-@click.option(
-    "--out",
-    metavar="FILE",
-    type=FILE,
-    help="Write the key to a new file that only you can read.",
-)
+@out_option
 @quiet("Print the key alone.")
 @common_options()
 @pass_session

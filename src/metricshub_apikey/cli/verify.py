@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from metricshub_apikey import completion, reports, views
+from metricshub_apikey import reports, views
 from metricshub_apikey.activity import fingerprint
 from metricshub_apikey.errors import InvalidArgumentError
-from metricshub_apikey.options import Command, common_options, pass_session
+from metricshub_apikey.options import Command, common_options, pass_session, roles_option
 from metricshub_apikey.output import Form
 from metricshub_apikey.session import Session
 from metricshub_apikey.verification import Demand, token_in
@@ -15,14 +15,7 @@ from metricshub_apikey.verification import verify as decide
 
 
 @click.command(cls=Command)
-@click.option(
-    "--role",
-    "roles",
-    metavar="ROLE",
-    multiple=True,
-    shell_complete=completion.complete_role,
-    help="The key must have that role; may be repeated.",
-)
+@roles_option("--role", "roles", "The key must have that role")
 @click.option(
     "--request", metavar='"METHOD PATH"', help="One of its roles must permit that request."
 )
