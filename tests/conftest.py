@@ -16,7 +16,9 @@ from typing import NoReturn
 import pytest
 
 from metricshub_apikey import ApiKeyRegistry, Keystore
+from warm import WarmCommand
 
+pytest.register_assert_rewrite("gateway_checks", "proxies", "servers")
 pytest_plugins = ["stock"]
 
 COMMAND = [sys.executable, "-m", "metricshub_apikey"]
@@ -126,8 +128,16 @@ def environment(keystore: Path) -> dict[str, str]:
     return {**kept, **coverage, "METRICSHUB_KEYSTORE": str(keystore), "LANG": "C.UTF-8"}
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmCommand]:
+    """Return what runs the command without starting Python each time."""
+    command = WarmCommand()
+    yield command
+    command.close()
+
+
 @pytest.fixture
-def run(environment: dict[str, str]) -> Run:
+def run(environment: dict[str, str], warm: WarmCommand) -> Run:
     """Return a function that runs the real command and returns what it printed."""
 
     def run_command(
@@ -137,10 +147,14 @@ def run(environment: dict[str, str]) -> Run:
         command: Sequence[str] = COMMAND,
         **options: object,
     ) -> subprocess.CompletedProcess[str]:
+        texts, variables = [str(one) for one in arguments], {**environment, **(env or {})}
+        plain = command is COMMAND and not options
+        if plain and warm.can_run(texts, variables, stdin):
+            return warm.run(texts, variables, stdin)
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         done: subprocess.CompletedProcess[str] = subprocess.run(
-            [*command, *map(str, arguments)],
-            env={**environment, **(env or {})},
+            [*command, *texts],
+            env=variables,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             text=True,

@@ -35,6 +35,7 @@ ORDER = [
     "prefixed",
     "keys",
     "permission",
+    "state",
     "policy",
     "policy_templates",
     "toml_lines",
@@ -58,6 +59,24 @@ ORDER = [
     "repair",
     "paths",
     "passwords",
+    "gateway.credential",
+    "gateway.window",
+    "gateway.keyring",
+    "gateway.decision",
+    "gateway.limiter",
+    "gateway.usage",
+    "gateway.log",
+    "gateway.redis_client",
+    "gateway.redis_record",
+    "gateway.redis_limiter",
+    "gateway.service",
+    "gateway.metrics",
+    "gateway.listener",
+    "gateway.application",
+    "gateway.middleware",
+    "gateway.protocol",
+    "gateway.workers",
+    "gateway.server",
     "interrupts",
     "output",
     "views",
@@ -76,6 +95,7 @@ ORDER = [
     "cli.verify",
     "cli.policy",
     "cli.apply",
+    "cli.serve",
     "cli.main",
     "__main__",
 ]
@@ -89,6 +109,8 @@ ROOMS = {
     "rich": {"output", "tables"},
     "yaml": {"yaml_items"},
     "platformdirs": {"paths"},
+    "uvicorn": {"gateway.protocol", "gateway.server"},
+    "redis": {"gateway.redis_client", "gateway.redis_record", "gateway.redis_limiter"},
 }
 """Which modules know these packages."""
 
@@ -98,10 +120,12 @@ LATE = {
 }  # fmt: skip
 """What costs start-up, or is not everywhere, is imported where it is used."""
 
-IMPORTED_LATE = {"tables"}
+GATEWAY = {module for module in ORDER if module.startswith("gateway.")}
+
+IMPORTED_LATE = {"tables", *GATEWAY}
 """Modules that are themselves imported where they are used."""
 
-DEPENDENCIES = {"click", "cryptography", "platformdirs", "rich", "yaml"}
+DEPENDENCIES = {"click", "cryptography", "platformdirs", "rich", "yaml", "uvicorn", "redis"}
 
 LONGEST_FUNCTION = 40
 LONGEST_FILE = 300
@@ -209,6 +233,14 @@ def test_costly_imports_are_late(module: str) -> None:
     tree = parse(MODULES[module])
     at_top = {name.split(".")[0] for name in imports(module, iter(tree.body))}
     assert not at_top & LATE
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - GATEWAY))
+def test_the_gateway_is_imported_late(module: str) -> None:
+    """Whoever does not serve pays nothing for the gateway."""
+    tree = parse(MODULES[module])
+    at_top = set(imports(module, iter(tree.body)))
+    assert not {name for name in at_top if name.startswith(f"{PACKAGE}.gateway")}
 
 
 @pytest.mark.parametrize("module", MODULES)

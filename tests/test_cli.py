@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -709,20 +710,31 @@ def test_a_taken_alias(run: Run, registry: ApiKeyRegistry) -> None:
     )
 
 
-@pytest.mark.parametrize("command", [["list"], ["create", "x"], ["revoke", "x"]])
 @pytest.mark.parametrize("content", [b"PK\3\4 a zip", b"\0" * 100, b"0", b"#!/bin/sh\n"])
-def test_not_a_keystore(run: Run, tmp_path: Path, command: list[str], content: bytes) -> None:
+def test_not_a_keystore(run: Run, tmp_path: Path, content: bytes) -> None:
     """A file that is something else is said to be so, and never changed."""
-    file = tmp_path / "file"
-    file.write_bytes(content)
-    done = run(*command, "--keystore", file)
-    first = done.stderr.splitlines()[0]
-    if content == b"0":  # a keystore may begin so
-        assert first == damaged(file)
-    else:
-        assert first == f"Error: {file} is not a PKCS#12 keystore."
-    assert (done.returncode, done.stdout) == (1, "")
-    assert file.read_bytes() == content
+    files = [tmp_path / name for name in ("list", "create", "revoke")]
+    for file in files:
+        file.write_bytes(content)
+    arguments = [[], ["x"], ["x"]]
+    commands = [
+        [file.name, *more, "--keystore", str(file)]
+        for file, more in zip(files, arguments, strict=True)
+    ]
+    for file, done in zip(files, at_once(run, *commands), strict=True):
+        first = done.stderr.splitlines()[0]
+        if content == b"0":  # a keystore may begin so
+            assert first == damaged(file)
+        else:
+            assert first == f"Error: {file} is not a PKCS#12 keystore."
+        assert (done.returncode, done.stdout) == (1, "")
+        assert file.read_bytes() == content
+
+
+def at_once(run: Run, *commands: list[str]) -> list[Done]:
+    """Run commands that wait, hoping for a better file, at the same time."""
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return list(pool.map(lambda command: run(*command), commands))
 
 
 def damaged(file: Path) -> str:
@@ -737,8 +749,7 @@ def test_an_incomplete_keystore(run: Run, java_keystore: Path, size: int, hint: 
     """An empty or truncated file is damaged; it is not replaced by a new one."""
     torn = java_keystore.read_bytes()[:size]
     java_keystore.write_bytes(torn)
-    for command in (["list"], ["create", "x"]):
-        done = run(*command)
+    for done in at_once(run, ["list"], ["create", "x"]):
         check(done, 1, stderr=f"{damaged(java_keystore)}\nHint: {hint}\n")
     assert java_keystore.read_bytes() == torn
 

@@ -176,7 +176,7 @@ changes = st.fixed_dictionaries(
 )
 
 
-@examples(60)
+@examples(30)
 @given(changes, st.booleans())
 def test_a_revised_entry_holds_the_new_key(change: dict[str, object], ours: bool) -> None:  # noqa: FBT001
     """Alias, expiry and fields in any combination; the age, and its place, stay."""

@@ -196,8 +196,8 @@ def test_alternating_writers_for_hundreds_of_rounds(stock: Stock, run: Run, keys
     """
     Whoever writes next, Java or we, finds what the other left, over hundreds of rounds.
 
-    Ours is the library in this process, and every tenth round the command, which is the same
-    but slower to start.
+    One creates or revokes a key, then the other. Ours is the library in this process, and every
+    tenth round the command, which is the same but slower to start.
     """
     keystore.parent.mkdir()
     stock.ask("mixed", keystore, IDENTITY)
@@ -208,6 +208,16 @@ def test_alternating_writers_for_hundreds_of_rounds(stock: Stock, run: Run, keys
 
     for number in range(ROUNDS):
         alias = f"key-{number}"
+        if len(keys) > 4 and chance.random() < 0.5:
+            victim = chance.choice(sorted(keys))
+            if number % 2:
+                stock.ask("revoke", keystore, victim)
+            elif number % 10:
+                registry.revoke(victim)
+            else:
+                assert run("revoke", victim).returncode == 0
+            del keys[victim]
+            continue
         if number % 2:
             stock.ask("create", keystore, alias, f"{KEY}-{number}")
             keys[alias] = f"{KEY}-{number}"
@@ -215,13 +225,6 @@ def test_alternating_writers_for_hundreds_of_rounds(stock: Stock, run: Run, keys
             keys[alias] = str(registry.create(alias).key)
         else:
             keys[alias] = created(run("create", alias).stdout)
-        if len(keys) > 8:
-            victim = chance.choice(sorted(set(keys) - {alias}))
-            if chance.random() < 0.5:
-                stock.ask("revoke", keystore, victim)
-            else:
-                registry.revoke(victim)
-            del keys[victim]
         if number % 25 == 0:
             assert stock.ask("find", keystore, keys[alias]) == [f"accepted {alias}"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import subprocess
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -440,22 +440,13 @@ def test_a_read_only_disk(run: Run, file: Path, own_mounts: list[str]) -> None:
 # Many at once
 
 
-def test_twenty_writers_at_once(keystore: Path, environment: dict[str, str]) -> None:
+def test_twenty_writers_at_once(keystore: Path, run: Run) -> None:
     """Every one of twenty simultaneous `create`s, the first of which makes the file, succeeds."""
     made = [f"key-{number}" for number in range(20)]
-    running = [
-        subprocess.Popen(
-            [*COMMAND, "create", alias, "-q", "--lock-timeout", "60"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for alias in made
-    ]
-    printed = {
-        alias: process.communicate()[0] for alias, process in zip(made, running, strict=True)
-    }
-    assert [process.returncode for process in running] == [0] * 20
+    with ThreadPoolExecutor(20) as pool:
+        done = list(pool.map(lambda one: run("create", one, "-q", "--lock-timeout", "60"), made))
+    printed = {alias: one.stdout for alias, one in zip(made, done, strict=True)}
+    assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 20
     found = {key.alias: f"{key.key}\n" for key in ApiKeyRegistry(Keystore(keystore)).list()}
     assert found == printed
     beside = [name for name in names(keystore) if not name.startswith("apikey-activity.db")]

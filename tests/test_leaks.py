@@ -199,7 +199,7 @@ def texts_with_keys(draw: st.DrawFn) -> tuple[dict[str, str], bytes]:
     return keys, b"".join(parts)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(texts_with_keys(), st.integers(1, 200))
 def test_found_as_by_the_naive_search(case: tuple[dict[str, str], bytes], chunk_size: int) -> None:
     """Whatever the keys, the text and the chunks, each line has the keys that are in it."""

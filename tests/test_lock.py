@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from conftest import missing
-from metricshub_apikey import lock
+from metricshub_apikey import filesystem, lock
 from metricshub_apikey.errors import KeystoreBusyError, UnsafeLocationError
 
 
@@ -179,3 +179,22 @@ def test_an_old_lock_file_is_not_given_away(path: Path, lock_file: Path) -> None
     lock_file.touch()
     with hold(path, owner=(1234, 5678)):
         assert lock_file.stat().st_uid == os.geteuid()
+
+
+def test_a_lock_that_is_cleaned_up_while_it_is_made(path: Path, lock_file: Path) -> None:
+    """A holder that removes what killed writers left does not stop one that is about to lock."""
+    done = threading.Event()
+
+    def clean() -> None:
+        while not done.is_set():
+            filesystem.remove_leftovers(str(path))
+
+    cleaner = threading.Thread(target=clean)
+    cleaner.start()
+    try:
+        for _ in range(300):
+            with hold(path):
+                lock_file.unlink()
+    finally:
+        done.set()
+        cleaner.join()

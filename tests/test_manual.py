@@ -24,6 +24,7 @@ from metricshub_apikey import (
     policy_file,
     policy_templates,
     session,
+    state,
     verification,
 )
 from metricshub_apikey.cli.main import apikey
@@ -262,10 +263,10 @@ def test_every_key_of_the_json_documents_is_in_the_page(
 
 
 def test_every_command_has_its_json_document_in_the_page() -> None:
-    """OUTPUT has an item for each command, and for what a key is in all of them."""
+    """OUTPUT has an item for each command but the server, and for what a key is in all of them."""
     assert literals(json_items()["the fields of a key"]) == set(KEY_FIELDS)
     assert json_items().keys() == {"the fields of a key", *DOCUMENTS}
-    assert {name.partition(" Fl ")[0] for name in DOCUMENTS} == COMMANDS.keys()
+    assert {name.partition(" Fl ")[0] for name in DOCUMENTS} == COMMANDS.keys() - {"serve"}
 
 
 def test_the_reasons_of_verify_are_in_the_page() -> None:
@@ -332,6 +333,7 @@ def test_the_environment_variables_are_in_the_page() -> None:
         paths.ENVIRONMENT_VARIABLE,
         session.PASSWORD_FILE_VARIABLE,
         policy_file.ENVIRONMENT_VARIABLE,
+        state.ENVIRONMENT_VARIABLE,
         "NO_COLOR",
     }
     assert session.LAUNCHER_VARIABLE not in SOURCE
@@ -360,6 +362,7 @@ def test_the_page_fits_a_terminal() -> None:
         "COMMANDS",
         "EXPIRY",
         "POLICY",
+        "GATEWAY",
         "LIST OF KEYS",
         "OUTPUT",
         "ENVIRONMENT",

@@ -13,6 +13,7 @@ import pytest
 
 from metricshub_apikey.caller import caller
 from metricshub_apikey.metadata import ARC
+from servers import program, serving
 from test_architecture import ORDER
 from test_manual import COMMANDS, json_items, literals
 
@@ -130,6 +131,29 @@ def test_the_first_command_starts_the_tool_from_the_clone(environment: dict[str,
     assert normalised(done.stdout) == normalised(expected)
 
 
+def test_the_gateway_answers_what_the_readme_says(
+    environment: dict[str, str], keystore: Path, tmp_path: Path
+) -> None:
+    """Asked with curl as the README has it, a gateway answers as it stands there."""
+    (command,) = (block for block in blocks("sh") if block.startswith("apikey serve"))
+    (asked,) = (block for block in blocks("sh") if block.startswith("curl"))
+    (answers,) = blocks("http")
+    program("curl")
+    environment = with_apikey(environment, tmp_path)
+    for line in (
+        "policy init --template strict",
+        "create grafana --role read-only -q > grafana.key",
+    ):
+        run_example(f"apikey {line}", environment, tmp_path, "")
+
+    with serving(keystore, environment=environment) as gateway:
+        assert command == "apikey serve --bind 127.0.0.1:8484\n"
+        script = asked.replace(":8484/", f":{gateway.port}/")
+        shown = run_example(script.replace("curl -i", "curl -si"), environment, tmp_path, "")
+
+    assert re.sub(r"\s+", " ", shown).strip() == re.sub(r"\s+", " ", answers).strip()
+
+
 def test_the_second_command_is_what_ci_runs() -> None:
     """The README's test command is the very one that CI calls."""
     command = blocks("sh")[0].strip()
@@ -157,7 +181,10 @@ def test_the_table_of_documents_is_that_of_the_manual_page() -> None:
     shown = {name.strip("`"): row for name, row in rows.items()}
     page = {name.replace("Fl -", "--"): item for name, item in json_items().items()}
 
-    assert {name.partition(" --")[0] for name in shown} == {"the fields of a key", *COMMANDS}
+    assert {name.partition(" --")[0] for name in shown} == {
+        "the fields of a key",
+        *(COMMANDS.keys() - {"serve"}),
+    }
     assert shown.keys() == page.keys()
     for name in shown.keys() - {"policy show"}:
         row = re.sub(r"\(false .*?\)", "", shown[name])

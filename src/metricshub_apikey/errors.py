@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 
@@ -204,3 +206,21 @@ class NotConfirmedError(KeystoreError):
     """The change is in place, but the disk has not confirmed it."""
 
     code = "not-confirmed"
+
+
+class MissingExtraError(ApiKeyError):
+    """An optional part of apikey is not installed."""
+
+    code = "extra-missing"
+
+    def __init__(self, extra: str, packages: Sequence[str]) -> None:
+        super().__init__(
+            f"The extra '{extra}' of apikey is not installed.",
+            hint=f"Install it with: {sys.executable} -m pip install {' '.join(packages)}",
+        )
+
+
+class ServeError(ApiKeyError):
+    """The gateway cannot listen where it should."""
+
+    code = "serve-failed"

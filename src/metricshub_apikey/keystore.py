@@ -36,6 +36,8 @@ from .pkcs12.kdf import Passwords
 from .pkcs12.store import Store
 
 Result = TypeVar("Result")
+Loaded = tuple[Snapshot | None, Store]
+Reader = Callable[[], Snapshot | None]
 
 STOCK_PASSWORDS = Passwords(
     store="Matrix, Credits: Bertrand, Elvis, Fadhela, Huan, Nassim, Ramassh and Thomas",
@@ -97,15 +99,18 @@ class Keystore:
         self._notify = notify
         self._before_commit = before_commit
 
-    def read(self) -> Store:
+    def read(self, *, patience: float = TORN_READ_SECONDS) -> Store:
         """
         Return the entries; none where the file does not exist. Takes no lock, writes nothing.
+
+        Args:
+            patience: Seconds to wait for a Java program that is writing the file.
 
         Raises:
             KeystoreError: One of its children says why the file cannot be read.
         """
         with self._guarded(ReadFailedError("cannot be read")):
-            return self._load(self._real_path())[1]
+            return self._load(self._real_path(), patience)[1]
 
     def update(self, change: Callable[[Store], Result], *, create: bool = False) -> Result:
         """
@@ -230,12 +235,12 @@ class Keystore:
             before_commit=self._before_commit,
         )
 
-    def _load(self, path: str) -> tuple[Snapshot | None, Store]:
-        return self._load_whole(lambda: filesystem.read(path, self._max_size))
+    def _load(self, path: str, patience: float = TORN_READ_SECONDS) -> Loaded:
+        return self._load_whole(lambda: filesystem.read(path, self._max_size), patience)
 
-    def _load_whole(self, read: Callable[[], Snapshot | None]) -> tuple[Snapshot | None, Store]:
+    def _load_whole(self, read: Reader, patience: float = TORN_READ_SECONDS) -> Loaded:
         """Read and open the file; wait for a Java program that has truncated it to finish."""
-        deadline = time.monotonic() + TORN_READ_SECONDS
+        deadline = time.monotonic() + patience
         while True:
             snapshot = read()
             if snapshot is None:

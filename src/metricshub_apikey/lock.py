@@ -102,7 +102,9 @@ def _make(path: str, owner: tuple[int, int] | None) -> None:
             _name(temporary, lock_path(path))
     finally:
         os.close(descriptor)
-        os.unlink(temporary)
+        # Whoever holds the lock by now may have taken it for what a killed writer left.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 def _name(temporary: str, file: str) -> None:

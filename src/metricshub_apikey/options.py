@@ -160,6 +160,16 @@ def quiet(meaning: str) -> Callable[[Decorated], Decorated]:
     return _common("--quiet", "-q", is_flag=True, help=meaning)
 
 
+def state_option(function: Decorated) -> Decorated:
+    """Give a command the option --state, for what gateways share."""
+    return _common(
+        "--state",
+        "state_url",
+        metavar="URL",
+        help="The Redis or Valkey server that gateways share: redis://HOST:PORT.",
+    )(function)
+
+
 def roles_option(name: str, parameter: str, meaning: str) -> Callable[[Decorated], Decorated]:
     """Give a command an option that takes roles, several if it is repeated."""
     return click.option(

@@ -23,6 +23,7 @@ from .keys import new_key
 
 if TYPE_CHECKING:
     from .permission import Permission
+    from .state import Address
 
 KeyFormat = Literal["uuid", "prefixed"]
 DEFAULT_PREFIX = "metricshub_"
@@ -87,6 +88,7 @@ class Policy(NamedTuple):
         prefix: The beginning of prefixed keys.
         roles: What each role means; None means that any name passes, and allows everything.
         rate_limit: How many requests the gateway lets through.
+        state: The server that gateways share; None where each is alone.
         default_lifetime_text: The default, as written.
         max_lifetime_text: The limit, as written.
     """
@@ -102,6 +104,7 @@ class Policy(NamedTuple):
     prefix: str = DEFAULT_PREFIX
     roles: Mapping[str, Role] | None = None
     rate_limit: RateLimit = RateLimit()
+    state: Address | None = None
     default_lifetime_text: str | None = None
     max_lifetime_text: str | None = None
 
@@ -242,6 +245,7 @@ def describe(policy: Policy) -> list[tuple[str, str]]:
         ("Roles", f"{'required' if policy.require_role else 'optional'}; {roles}"),
         *((f"Role {name}", _allowed(role)) for name, role in (policy.roles or {}).items()),
         ("Rate limit", f"{minute:,} requests a minute, {second:,} a second"),
+        *([("State", str(policy.state))] if policy.state else []),
     ]
 
 
@@ -285,6 +289,7 @@ def document(policy: Policy) -> dict[str, object]:
             for name, role in roles.items()
         },
         "rate_limit": policy.rate_limit._asdict(),
+        "state": policy.state and str(policy.state),
     }
 
 

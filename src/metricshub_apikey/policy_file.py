@@ -22,6 +22,7 @@ from .metadata import Metadata
 from .permission import Permission
 from .policy import STOCK, KeyFormat, Policy, RateLimit, Role
 from .prefixed import check_prefix
+from .state import parse as parse_state
 from .toml_value import Value
 
 FILE_NAME = "apikey.toml"
@@ -29,7 +30,7 @@ ENVIRONMENT_VARIABLE = "METRICSHUB_APIKEY_POLICY"
 MAX_SIZE = 1 << 20
 HIGHEST_RATE = 1_000_000
 
-TOP = ("enforced", "keys", "roles", "rate_limit")
+TOP = ("enforced", "state", "keys", "roles", "rate_limit")
 KEYS = (
     "require_expiry",
     "default_lifetime",
@@ -58,6 +59,11 @@ def path_beside(keystore: str) -> str:
     return os.path.join(os.path.dirname(os.path.realpath(keystore)), FILE_NAME)
 
 
+def named_policy(named: str | None, environ: Mapping[str, str]) -> str | None:
+    """Return the policy file that somebody asks for: *named*, or in the environment variables."""
+    return environ.get(ENVIRONMENT_VARIABLE) or None if named is None else named
+
+
 def find_policy(named: str | None, keystore: str, environ: Mapping[str, str]) -> str | None:
     """
     Return which policy file to use; None if there is none.
@@ -67,10 +73,8 @@ def find_policy(named: str | None, keystore: str, environ: Mapping[str, str]) ->
         keystore: The path of the keystore; a policy beside the file behind all links counts.
         environ: The environment variables.
     """
-    if named is not None:
-        return named
-    if from_environment := environ.get(ENVIRONMENT_VARIABLE):
-        return from_environment
+    if (asked_for := named_policy(named, environ)) is not None:
+        return asked_for
     path = path_beside(keystore)
     try:
         os.lstat(path)
@@ -125,6 +129,8 @@ def parse(text: str, path: str) -> Policy:
     policy = STOCK._replace(path=path)
     if "enforced" in top:
         policy = policy._replace(enforced=top["enforced"].flag())
+    if "state" in top:
+        policy = policy._replace(state=top["state"].checked(parse_state))
     if "keys" in top:
         policy = _read_keys(policy, top["keys"].members(KEYS, HOMES))
     if "roles" in top:

@@ -13,6 +13,10 @@ STRICT = """\
 # there, every key has full access.
 #enforced = true
 
+# The Redis or Valkey server where several gateways count requests together, and where `apikey list`
+# finds when keys were last used. A password belongs into METRICSHUB_APIKEY_STATE instead.
+#state = "rediss://redis.example:6379"
+
 [keys]
 # Every key must end.
 require_expiry = true

@@ -14,6 +14,7 @@ from .caller import caller
 from .errors import (
     ActivityError,
     InvalidArgumentError,
+    MissingExtraError,
     NotAgreedError,
     PasswordError,
     PolicyError,
@@ -32,6 +33,9 @@ from .views import NO_USAGE, View
 
 if TYPE_CHECKING:
     from .activity import ActivityLog, Event
+    from .gateway.redis_record import RedisRecord
+    from .pkcs12.kdf import Passwords
+    from .state import Address
 
 LAUNCHER_VARIABLE = "APIKEY_LAUNCHER"
 PASSWORD_FILE_VARIABLE = "METRICSHUB_KEYSTORE_PASSWORD_FILE"  # noqa: S105 - the name of a variable
@@ -50,6 +54,7 @@ class Session:
         self.keystore: str | None = None
         self.password_file: str | None = None
         self.policy_file: str | None = None
+        self.state_url: str | None = None
         self.lock_timeout: float | None = None
         self.color: str = "auto"
         self.output: str = "text"
@@ -97,10 +102,10 @@ class Session:
     @property
     def policy_path(self) -> str:
         """Where a new policy file belongs."""
-        from .policy_file import ENVIRONMENT_VARIABLE, path_beside
+        from .policy_file import named_policy, path_beside
 
-        named = self.policy_file or os.environ.get(ENVIRONMENT_VARIABLE)
-        return named or path_beside(self.location.path)
+        named = named_policy(self.policy_file, os.environ)
+        return path_beside(self.location.path) if named is None else named
 
     @cached_property
     def activity(self) -> ActivityLog:
@@ -109,14 +114,33 @@ class Session:
 
         return ActivityLog(path_beside(self.location.path))
 
+    @property
+    def state(self) -> Address | None:
+        """Which server the gateways share; a policy that cannot be read names none."""
+        from .state import find_state
+
+        policy = self.policy_or_error()
+        named = None if isinstance(policy, PolicyError) else policy.state
+        return find_state(self.state_url, named, os.environ)
+
     @cached_property
     def usage(self) -> Usage:
         """When keys were last used; a warning where that cannot be read."""
         try:
-            return Usage(self.activity.last_uses(), self.activity.recording_since())
-        except ActivityError as error:
+            record = self._record()
+            return Usage(record.last_uses(), record.recording_since())
+        except (ActivityError, MissingExtraError) as error:
             self.out.warn(f"{error.message} When keys were last used is unknown.")
             return Usage()
+
+    def _record(self) -> ActivityLog | RedisRecord:
+        """Return where gateways write down uses."""
+        state = self.state
+        if state is None:
+            return self.activity
+        from .gateway.redis_record import RedisRecord
+
+        return RedisRecord(state)
 
     def record_events(self) -> None:
         """Write down what was done; call it when its result, perhaps a key, is handed out."""
@@ -141,11 +165,15 @@ class Session:
         return ApiKeyRegistry(keystore)
 
     @cached_property
+    def passwords(self) -> Passwords:
+        """Of the keystore; read once, for they may come from a pipe."""
+        return read_passwords(self._password_file, self.out.warn)
+
+    @cached_property
     def _keystore(self) -> Keystore:
-        """The file; its password is read once, for it may come from a pipe."""
         return Keystore(
             self.location.path,
-            read_passwords(self._password_file, self.out.warn),
+            self.passwords,
             lock_timeout=LOCK_TIMEOUT if self.lock_timeout is None else self.lock_timeout,
             notify=self.out.note,
             before_commit=self.interrupts.hold,

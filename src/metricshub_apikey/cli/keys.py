@@ -20,6 +20,7 @@ from metricshub_apikey.options import (
     pass_session,
     quiet,
     roles_option,
+    state_option,
 )
 from metricshub_apikey.output import Form, escape
 from metricshub_apikey.pkcs12.bag import fold
@@ -114,6 +115,7 @@ def create(
 )
 @click.option("--created-by", metavar="USER", help="Only keys made by that user, or user@host.")
 @quiet("Print the aliases alone.")
+@state_option
 @common_options(Form.CSV)
 @pass_session
 def list_(session: Session, /, *, long: bool, **filters: Any) -> None:  # noqa: ANN401 - from Click
@@ -153,6 +155,7 @@ def show_list(session: Session, selection: Selection, *, long: bool) -> None:
 
 @click.command(cls=Command)
 @ALIAS
+@state_option
 @common_options()
 @pass_session
 def show(session: Session, *, alias: str) -> None:

@@ -36,6 +36,7 @@ HOMES = {
     "revoke": "removal",
     "rotate": "rotation",
     "scan": "review",
+    "serve": "serve",
     "show": "keys",
     "verify": "verify",
 }
@@ -108,8 +109,11 @@ def _run(session: Session, arguments: Sequence[str]) -> int:
 def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> int:
     """Show Click's message; as a JSON document, where the arguments ask for one."""
     message = escape(error.format_message())
+    hint = error.__cause__.hint if isinstance(error.__cause__, ApiKeyError) else None
     if any(re.fullmatch(ASKS_FOR_JSON, " ".join(pair)) for pair in pairwise([*arguments, ""])):
-        Output(Form.JSON, color=False).error(InvalidArgumentError(message))
+        Output(Form.JSON, color=False).error(InvalidArgumentError(message, hint=hint))
     else:
         click.UsageError(message, error.ctx).show()
+        if hint:
+            click.echo(f"Hint: {escape(hint)}", err=True)
     return error.exit_code

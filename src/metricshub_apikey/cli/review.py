@@ -12,7 +12,7 @@ from metricshub_apikey.checks import Finding, Report, Severity, Thresholds, exam
 from metricshub_apikey.errors import ApiKeyError, PasswordError
 from metricshub_apikey.keys import ApiKey
 from metricshub_apikey.leaks import Leak, find_leaks
-from metricshub_apikey.options import Command, common_options, length, pass_session
+from metricshub_apikey.options import Command, common_options, length, pass_session, state_option
 from metricshub_apikey.output import Form
 from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.registry import ApiKeyRegistry, utc_now
@@ -36,6 +36,7 @@ from metricshub_apikey.session import Session
     help="Keys that expire within that time are critical; default: 7d.",
 )
 @click.option("--fix", is_flag=True, help="Mend what is safe to mend, and say what was done.")
+@state_option
 @common_options(Form.PROMETHEUS, Form.NAGIOS)
 @pass_session
 def check(session: Session, *, warn: timedelta, critical: timedelta, fix: bool) -> int:

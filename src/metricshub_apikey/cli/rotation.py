@@ -18,6 +18,7 @@ from metricshub_apikey.options import (
     out_option,
     pass_session,
     quiet,
+    state_option,
 )
 from metricshub_apikey.registry import DEFAULT_OVERLAP, utc_now
 from metricshub_apikey.rotation import Rotation, is_due
@@ -42,6 +43,7 @@ from metricshub_apikey.session import Session
 @expiry_options
 @out_option
 @quiet("Print the key alone.")
+@state_option
 @common_options()
 @pass_session
 def rotate(

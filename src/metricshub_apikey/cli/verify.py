@@ -7,7 +7,13 @@ import click
 from metricshub_apikey import reports, views
 from metricshub_apikey.activity import fingerprint
 from metricshub_apikey.errors import InvalidArgumentError
-from metricshub_apikey.options import Command, common_options, pass_session, roles_option
+from metricshub_apikey.options import (
+    Command,
+    common_options,
+    pass_session,
+    roles_option,
+    state_option,
+)
 from metricshub_apikey.output import Form
 from metricshub_apikey.session import Session
 from metricshub_apikey.verification import Demand, token_in
@@ -19,6 +25,7 @@ from metricshub_apikey.verification import verify as decide
 @click.option(
     "--request", metavar='"METHOD PATH"', help="One of its roles must permit that request."
 )
+@state_option
 @common_options()
 @pass_session
 def verify(session: Session, *, roles: tuple[str, ...], request: str | None) -> int:

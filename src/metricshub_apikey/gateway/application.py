@@ -1,0 +1,144 @@
+"""
+The gateway as an ASGI application: `/auth` for proxies, `/healthz` and `/metrics`.
+
+It is plain ASGI: a web framework would take more time than the decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+from .decision import Request
+from .listener import Network
+from .metrics import Metrics
+from .service import Service
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+AUTH = b"/auth"
+UNDER_AUTH = b"/auth/"
+
+NGINX = b"nginx"
+NGINX_KNOWS = (200, 401, 403)
+"""What `auth_request` passes on; of anything else it makes 500."""
+
+MOST_PEERS = 10_000
+
+
+class Gateway:
+    """Answers proxies that ask whether a request may pass."""
+
+    def __init__(self, service: Service, trusted: Sequence[Network]) -> None:
+        """
+        Answer by *service*.
+
+        Args:
+            service: Decides; it is started and stopped with the server.
+            trusted: The networks whose proxies may ask; those on a Unix socket always may.
+        """
+        self._service = service
+        self._gate = service.gate
+        self._log = service.log
+        self._trusted = trusted
+        self._metrics = Metrics(service.keyring)
+        self._peers: dict[str, bool] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or take part in the server's start and end."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            target: bytes = scope["raw_path"]
+            if target == AUTH or target.startswith(UNDER_AUTH):
+                await self._decide(scope, target, send)
+            else:
+                await self._tell(target, send)
+
+    async def _decide(self, scope: Scope, target: bytes, send: Send) -> None:
+        client = scope["client"]
+        if client is not None and not self._trusts(client[0]):
+            await _say(send, 403, "Only proxies named by --trusted-proxies may ask.")
+            return
+        request, proxy = _request(scope, target)
+        answer = await self._gate.decide(request)
+        status, headers = answer.status, answer.headers
+        self._metrics.decisions[answer.reason] += 1
+        self._log.decision(request, answer)
+        if proxy == NGINX and status not in NGINX_KNOWS:
+            headers = [*headers, (b"x-apikey-status", b"%d" % status)]
+            status = 403
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _tell(self, target: bytes, send: Send) -> None:
+        keyring = self._service.keyring
+        if target == b"/metrics":
+            await _say(send, 200, self._metrics.text())
+        elif target != b"/healthz":
+            await _say(send, 404, "There are /auth, /healthz and /metrics.")
+        elif keyring.snapshot is not None:
+            await _say(send, 200, f"{len(keyring.snapshot.credentials)} keys are in force.")
+        else:
+            await _say(send, 503, "No keystore could be read yet.")
+
+    def _trusts(self, peer: str) -> bool:
+        known = self._peers.get(peer)
+        if known is None:
+            address = ip_address(peer)
+            address = getattr(address, "ipv4_mapped", None) or address
+            known = any(address in network for network in self._trusted)
+            if len(self._peers) < MOST_PEERS:
+                self._peers[peer] = known
+        return known
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self._service.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._service.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _request(scope: Scope, target: bytes) -> tuple[Request, bytes]:
+    """
+    Return what a proxy asks about, and which proxy it is, if it says so.
+
+    Envoy asks with the request's own method, and its path below `/auth`; the others say both in
+    headers. If these come twice, one of them is the client's: then the path is unknown, and no
+    role permits that.
+    """
+    authorization: list[bytes] = []
+    methods: list[bytes] = []
+    targets: list[bytes] = []
+    proxy = b""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            authorization.append(value)
+        elif name == b"x-forwarded-method":
+            methods.append(value)
+        elif name == b"x-forwarded-uri":
+            targets.append(value)
+        elif name == b"x-apikey-proxy":
+            proxy = value
+    if target != AUTH:
+        return Request(scope["method"], target[len(AUTH) :].decode("latin-1"), authorization), proxy
+    if len(methods) != 1 or len(targets) != 1:
+        return Request("", None, authorization), proxy
+    method, path = methods[0].decode("latin-1"), targets[0].decode("latin-1")
+    return Request(method, path, authorization), proxy
+
+
+async def _say(send: Send, status: int, text: str) -> None:
+    body = text.removesuffix("\n").encode() + b"\n"
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

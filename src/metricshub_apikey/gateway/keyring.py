@@ -1,0 +1,275 @@
+"""
+The keys in force: read from the keystore, and again when it, or the policy, has changed.
+
+A stock Java program empties the file before it writes it, and some editors move a file away before
+they write it anew. Of a file that cannot be read well, what was read last stays in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from metricshub_apikey import entries
+from metricshub_apikey.errors import ApiKeyError, PolicyError, ReadFailedError
+from metricshub_apikey.keys import ApiKey
+from metricshub_apikey.keystore import Keystore
+from metricshub_apikey.policy import STOCK, Policy
+from metricshub_apikey.policy_file import load, path_beside
+
+from .credential import Credential, Identity
+
+RETRY_SECONDS = 1.0
+SETTLE_SECONDS = 0.05
+MOST_REMOVED = 10_000
+
+Stamp = tuple[int, ...] | None
+
+
+class Snapshot(NamedTuple):
+    """
+    What is in force.
+
+    Attributes:
+        credentials: By the SHA-256 of the token.
+        fingerprints: The same SHA-256s, in hexadecimal.
+        policy: The rules.
+        unreadable: How many entries could not be read.
+        loaded: When, in seconds since 1970.
+    """
+
+    credentials: Mapping[bytes, Credential]
+    fingerprints: frozenset[str]
+    policy: Policy
+    unreadable: int
+    loaded: float
+
+
+class Keyring:
+    """
+    The keys of one keystore, under one policy.
+
+    Attributes:
+        snapshot: What is in force; None until it could be read for the first time.
+        failure: Why the files as they are now are not in force; None where they are.
+        looked: Whether `follow` need not be called in this turn of the event loop.
+    """
+
+    def __init__(
+        self,
+        keystore: Keystore,
+        policy: str | None,
+        *,
+        report: Callable[[str], None],
+    ) -> None:
+        """
+        Name what to read; nothing is read yet.
+
+        Args:
+            keystore: Where the keys are.
+            policy: The policy file; None for the one beside the keystore, if it is there.
+            report: Takes what the log should say, a sentence.
+        """
+        self._keystore = keystore
+        self._policy = policy
+        self._policy_path = path_beside(keystore.path) if policy is None else policy
+        self._report = report
+        self._opened: dict[bytes, ApiKey] = {}
+        self._removed: dict[bytes, Identity] = {}
+        self._in_force: tuple[Stamp, Stamp] | None = None
+        self._failed: tuple[Stamp, Stamp] | None = None
+        self._failed_at = 0.0
+        self._reported = ""
+        self._reading: asyncio.Future[None] | None = None
+        self.looked = False
+        self._one_at_a_time = threading.Lock()
+        self.snapshot: Snapshot | None = None
+        self.failure: ApiKeyError | None = None
+
+    def find(self, token: bytes) -> Credential | None:
+        """Return whose *token* it is; found by its hash, then compared in constant time."""
+        if self.snapshot is None:
+            return None
+        found = self.snapshot.credentials.get(hashlib.sha256(token).digest())
+        if found is None or not hmac.compare_digest(found.token, token):
+            return None
+        return found
+
+    def removed(self, token: bytes) -> Identity | None:
+        """Return whose *token* it was, if it was removed while we were looking."""
+        return self._removed.get(hashlib.sha256(token).digest())
+
+    async def follow(self) -> None:
+        """
+        Put the files in force as they are now, if they have changed since they were read.
+
+        Requests that are handled in one turn of the event loop had all arrived before it, so one
+        look at the files is enough for them; whatever arrives later is handled in a later turn.
+        """
+        if self._is_stale():
+            await self._refresh()
+        else:
+            self.looked = True
+            asyncio.get_running_loop().call_soon(self._look_again)
+
+    def _look_again(self) -> None:
+        self.looked = False
+
+    def _is_stale(self) -> bool:
+        stamps = (_stamp(self._keystore.path), _stamp(self._policy_path))
+        if stamps == self._in_force:
+            return False
+        return stamps != self._failed or time.monotonic() - self._failed_at > RETRY_SECONDS
+
+    async def _refresh(self) -> None:
+        """
+        Read the files off the event loop.
+
+        A reading that is under way may have begun before the last change: then one more follows.
+        """
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
+            if not self._is_stale():
+                return
+        if self._reading is None:
+            loop = asyncio.get_running_loop()
+            self._reading = loop.run_in_executor(None, self.read)
+            self._reading.add_done_callback(self._finish)
+        await asyncio.shield(self._reading)
+
+    def _finish(self, done: asyncio.Future[None]) -> None:
+        if done is self._reading:
+            self._reading = None
+
+    def check(self) -> None:
+        """Raise the ApiKeyError that keeps the files from being read; a keystore may come later."""
+        self._read_policy(anew=True)
+        self._keystore.read()
+
+    def leave_loop(self) -> None:
+        """Forget what was begun on an event loop that is gone."""
+        self.looked = False
+        self._reading = None
+
+    def read(self, *, anew: bool = False) -> None:
+        """
+        Read the files now, and put them in force; what one of them said stays if it cannot be read.
+
+        Args:
+            anew: Also accept that the policy defines no roles any more.
+        """
+        with self._one_at_a_time:
+            self._read(anew=anew)
+
+    def _read(self, *, anew: bool) -> None:
+        if self._policy is None:  # links may lead elsewhere by now
+            self._policy_path = path_beside(self._keystore.path)
+        stamps = (_stamp(self._keystore.path), _stamp(self._policy_path))
+        began = time.time()
+        old, known = self.snapshot, self._opened
+        policy = STOCK if old is None else old.policy
+        failure: ApiKeyError | None = None
+        try:
+            policy = self._read_policy(anew=anew)
+        except ApiKeyError as error:  # a key must be revoked whatever the policy is like
+            failure = error
+        try:
+            self._read_keys()
+        except ApiKeyError as error:
+            failure = error
+        if failure is None or (old and (old.policy, known.keys()) != (policy, self._opened.keys())):
+            self._put_in_force(policy, began)
+        if failure is not None:
+            self._fail(failure, stamps)
+            return
+        self._failed = self.failure = None
+        self._reported = ""
+        # What was written in the last instant may be written again without a trace in `stat`.
+        settled = all(abs(began - _changed(stamp)) > SETTLE_SECONDS for stamp in stamps)
+        self._in_force = stamps if settled else None
+
+    def _fail(self, error: ApiKeyError, stamps: tuple[Stamp, Stamp]) -> None:
+        """Remember why nothing new is in force, and say it when it is more than a moment."""
+        lasting = stamps == self._failed
+        self.failure = error
+        self._failed, self._failed_at = stamps, time.monotonic()
+        if error.message != self._reported and (lasting or self.snapshot is None):
+            kept = f"The old {'rules' if isinstance(error, PolicyError) else 'keys'} stay"
+            what = "No request is let through" if self.snapshot is None else kept
+            self._report(f"{what}: {error.message}")
+            self._reported = error.message
+
+    def _read_policy(self, *, anew: bool) -> Policy:
+        """
+        Return the rules.
+
+        While a file is being written it may be empty, or gone: that must not open the door.
+        """
+        missing = not os.path.lexists(self._policy_path)
+        policy = STOCK if missing and self._policy is None else load(self._policy_path)
+        old = self.snapshot
+        if old is not None and old.policy.roles is not None and policy.roles is None and not anew:
+            raise PolicyError(
+                f"The roles are gone from {self._policy_path}; reload if that is meant."
+            )
+        return policy
+
+    def _read_keys(self) -> None:
+        """Open the entries; those that are as they were are not decrypted again."""
+        store = self._keystore.read(patience=0)
+        if store.seal is None:
+            raise ReadFailedError(f"There is no keystore {self._keystore.path}.")
+        found = entries.by_alias(store)
+        new = {alias: bag for alias, bag in found.items() if bag.raw not in self._opened}
+        with self._keystore.named_in_errors():
+            opened = entries.read(store, new)
+        known = self._opened
+        self._opened = {
+            bag.raw: opened[alias] if alias in opened else known[bag.raw]
+            for alias, bag in found.items()
+        }
+
+    def _put_in_force(self, policy: Policy, now: float) -> None:
+        keys = self._opened.values()
+        readable = [(key, key.key) for key in keys if key.key]
+        prepared = [Credential(key, token.encode(), policy) for key, token in readable]
+        credentials = {one.digest: one for one in prepared}
+        fingerprints = frozenset(one.fingerprint for one in prepared)
+        unreadable = len(keys) - len(readable)
+        old = self.snapshot
+        self.snapshot = Snapshot(credentials, fingerprints, policy, unreadable, now)
+        if old is None or (old.fingerprints, old.policy) != (fingerprints, policy):
+            self._report(f"{len(credentials)} keys are in force, by {policy.path or 'no policy'}.")
+        if old is None:
+            return
+        gone = old.credentials.keys() - credentials.keys()
+        for digest in gone:
+            self._removed[digest] = old.credentials[digest].identity
+        for digest in [*self._removed]:
+            if digest in credentials or len(self._removed) > MOST_REMOVED:
+                del self._removed[digest]
+
+
+def _stamp(path: str) -> Stamp:
+    """Return what differs when a file was replaced or written to; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_size,
+        status.st_ino,
+        status.st_dev,
+    )
+
+
+def _changed(stamp: Stamp) -> float:
+    return 0.0 if stamp is None else stamp[1] / 1e9

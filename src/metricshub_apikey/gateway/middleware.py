@@ -1,0 +1,161 @@
+"""The same decision in front of an ASGI application: Starlette, FastAPI, Django, Quart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import quote
+
+from metricshub_apikey.errors import InvalidArgumentError
+from metricshub_apikey.passwords import read_passwords
+from metricshub_apikey.paths import find_keystore
+from metricshub_apikey.permission import Permission, normalise
+from metricshub_apikey.policy_file import named_policy
+from metricshub_apikey.state import find_state, parse
+
+from .application import Message, Receive, Scope, Send
+from .credential import Header
+from .decision import Answer, Request
+from .service import Service, Settings, StateFailure
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OURS = b"x-apikey-"
+UNESCAPED = "/!$&'()*+,;=:@"
+"""What clients leave as it is in a path, besides letters and digits."""
+
+POLICY_VIOLATION = 1008
+
+
+class ApiKeyMiddleware:
+    """
+    Lets only requests with a valid API key through to an application.
+
+    It finds in `scope["apikey"]` whose key it is: `alias`, `principal` and `roles`; and the same
+    in the headers `X-Apikey-...`, of which none comes from a client.
+    """
+
+    def __init__(  # noqa: PLR0913 - all by name
+        self,
+        app: Application,
+        keystore: str | None = None,
+        *,
+        password_file: str | None = None,
+        policy: str | None = None,
+        state: str | None = None,
+        state_failure: StateFailure = "local",
+        limits: bool = True,
+        public: Sequence[str] = (),
+    ) -> None:
+        """
+        Protect *app*.
+
+        Args:
+            app: Any ASGI application.
+            keystore: The keystore's path; None for the one that `apikey path` shows.
+            password_file: Has the keystore's own password in its first line.
+            policy: The policy file's path; None for the usual places.
+            state: `redis://...` where several processes count requests together.
+            state_failure: Who decides where that server does not answer: `local` counts here,
+                `closed` refuses.
+            limits: Whether requests are counted at all.
+            public: What needs no key, as rules: `GET /docs`, `* /static/**`.
+
+        Raises:
+            InvalidArgumentError: One of the rules is none.
+            PasswordError: The password cannot be read.
+        """
+        self._app = app
+        self._public = Permission(public)
+        warnings: list[str] = []
+        location = find_keystore(keystore, environ=os.environ, launcher="")
+        settings = Settings(
+            keystore=location.path,
+            passwords=read_passwords(password_file, warnings.append),
+            policy=named_policy(policy, os.environ),
+            state=parse(state) if state else find_state(None, None, os.environ),
+            state_failure=state_failure,
+            limits=limits,
+        )
+        self._service = Service(settings)
+        for warning in warnings:
+            self._service.log.say(warning)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Decide, then answer or let the application do it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, self._following(receive), send)
+            return
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = [pair for pair in scope["headers"] if not _is_ours(pair[0])]
+        authorization = [value for name, value in headers if name == b"authorization"]
+        request = Request(scope.get("method", "GET"), _target(scope), authorization)
+        if self._is_public(request):
+            await self._app({**scope, "headers": headers}, receive, send)
+            return
+        answer = await self._service.decide(request)
+        if answer.status != 200 or answer.identity is None:
+            await _refuse(scope, receive, send, answer)
+            return
+        inner = {
+            **scope,
+            "headers": [*headers, *answer.identity.headers],
+            "apikey": answer.identity._asdict(),
+        }
+        await self._app(inner, receive, _telling(send, answer.headers))
+
+    def _following(self, receive: Receive) -> Receive:
+        """Start and stop with the application."""
+
+        async def follow() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self._service.start()
+            elif message["type"] == "lifespan.shutdown":
+                await self._service.stop()
+            return message
+
+        return follow
+
+    def _is_public(self, request: Request) -> bool:
+        try:
+            return self._public.allows(request.method, normalise(request.target or ""))
+        except InvalidArgumentError:
+            return False
+
+
+def _is_ours(name: bytes) -> bool:
+    """Return whether a header is one of ours, also for frameworks that take `_` for `-`."""
+    return b"apikey" in name and name.replace(b"_", b"-").startswith(OURS)
+
+
+def _target(scope: Scope) -> str:
+    raw: bytes | None = scope.get("raw_path")
+    return quote(scope["path"], safe=UNESCAPED) if raw is None else raw.decode("latin-1")
+
+
+def _telling(send: Send, headers: Sequence[Header]) -> Send:
+    """Tell the client of its limits, too."""
+    said = [pair for pair in headers if b"ratelimit" in pair[0]]
+
+    async def tell(message: Message) -> None:
+        if said and message["type"] in ("http.response.start", "websocket.accept"):
+            message = {**message, "headers": [*message.get("headers", ()), *said]}
+        await send(message)
+
+    return tell
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
+    kind = "http"
+    if scope["type"] == "websocket":
+        await receive()
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+            return
+        kind = "websocket.http"
+    status = 400 if answer.reason == "malformed" else answer.status
+    await send({"type": f"{kind}.response.start", "status": status, "headers": answer.headers})
+    await send({"type": f"{kind}.response.body", "body": answer.body})
