@@ -21,7 +21,7 @@ from metricshub_apikey.errors import ApiKeyError, PolicyError, ReadFailedError
 from metricshub_apikey.keys import ApiKey
 from metricshub_apikey.keystore import Keystore
 from metricshub_apikey.policy import STOCK, Policy
-from metricshub_apikey.policy_file import load, path_beside
+from metricshub_apikey.policy_file import find_policy, load, path_beside
 
 from .credential import Credential, Identity
 
@@ -211,8 +211,8 @@ class Keyring:
 
         While a file is being written it may be empty, or gone: that must not open the door.
         """
-        missing = not os.path.lexists(self._policy_path)
-        policy = STOCK if missing and self._policy is None else load(self._policy_path)
+        path = find_policy(self._policy, self._keystore.path, {})
+        policy = STOCK if path is None else load(path)
         old = self.snapshot
         if old is not None and old.policy.roles is not None and policy.roles is None and not anew:
             raise PolicyError(
