@@ -74,6 +74,7 @@ ORDER = [
     "gateway.listener",
     "gateway.application",
     "gateway.middleware",
+    "gateway.reply",
     "gateway.protocol",
     "gateway.workers",
     "gateway.server",
@@ -109,7 +110,7 @@ ROOMS = {
     "rich": {"output", "tables"},
     "yaml": {"yaml_items"},
     "platformdirs": {"paths"},
-    "uvicorn": {"gateway.protocol", "gateway.server"},
+    "uvicorn": {"gateway.protocol", "gateway.reply", "gateway.server"},
     "redis": {"gateway.redis_client", "gateway.redis_record", "gateway.redis_limiter"},
 }
 """Which modules know these packages."""

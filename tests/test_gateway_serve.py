@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -22,7 +23,8 @@ from pathlib import Path
 import pytest
 
 from conftest import COMMAND, Run
-from metricshub_apikey import ApiKeyRegistry
+from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey.gateway.keyring import Keyring
 from metricshub_apikey.metadata import Metadata
 from proxies import certificate
 from servers import (
@@ -234,6 +236,24 @@ def test_beside_a_java_writer(
         assert known.failures + unknown.failures == []
         unharmed(gateway, key)
     assert registry.aliases() == ("client",)
+
+
+def test_a_reading_that_has_just_ended(keystore: Path, registry: ApiKeyRegistry) -> None:
+    """It may have begun before the last change: a request in that very moment needs another one."""
+    made(registry, "first")
+    keyring = Keyring(Keystore(keystore), None, report=lambda _: None)
+
+    async def follow() -> str | None:
+        await keyring.follow()
+        key = made(registry, "second")
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ended.set_result(None)
+        keyring._reading = ended
+        await keyring.follow()
+        found = keyring.find(key.encode())
+        return None if found is None else found.identity.alias
+
+    assert asyncio.run(follow()) == "second"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -148,7 +148,7 @@ def test_the_last_use_never_goes_back(server: Redis, client: package.Redis) -> N
     one, other = RedisRecord(server.address), RedisRecord(server.address)
     minutes = [MOMENT + timedelta(minutes=number) for number in range(4)]
     one.record_uses({"aa": ("a", minutes[2]), "bb": ("b", minutes[1])})
-    other.record_uses({"aa": ("a", minutes[1]), "bb": ("b", minutes[3])})
+    other.record_uses({"aa": ("a", minutes[0]), "bb": ("b", minutes[3])})
     one.record_uses({})
     for record in (one, other):
         assert record.last_uses() == {"aa": minutes[2], "bb": minutes[3]}

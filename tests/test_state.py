@@ -7,9 +7,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import examples
 from conftest import Run
 from metricshub_apikey.errors import InvalidArgumentError, PolicyError
 from metricshub_apikey.policy_file import parse as parse_policy
@@ -109,7 +110,7 @@ PLACES = st.one_of(
 )
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(PLACES, st.sampled_from(["redis", "rediss"]), st.none() | SECRETS, st.none() | SECRETS)
 def test_parts_come_back(
     place: tuple[str, tuple[tuple[str, int], ...], str],
@@ -128,7 +129,7 @@ def test_parts_come_back(
     assert (repr(address), str(address)) == (repr(blank), str(blank))
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(
     st.text(max_size=40)
     | st.text("redis+unixluh:/@,?#[]%ca=0 ", max_size=40).map(lambda text: f"redis://{text}")

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
+from .credential import Header
 from .decision import Request
 from .listener import Network
 from .metrics import Metrics
@@ -23,6 +24,10 @@ Send = Callable[[Message], Awaitable[None]]
 AUTH = b"/auth"
 UNDER_AUTH = b"/auth/"
 
+AUTHORIZATION = b"authorization"
+METHOD = b"x-forwarded-method"
+URI = b"x-forwarded-uri"
+PROXY = b"x-apikey-proxy"
 NGINX = b"nginx"
 NGINX_KNOWS = (200, 401, 403)
 """What `auth_request` passes on; of anything else it makes 500."""
@@ -42,33 +47,33 @@ class Gateway:
             trusted: The networks whose proxies may ask; those on a Unix socket always may.
         """
         self._service = service
-        self._gate = service.gate
+        self._decide = service.gate.decide
         self._log = service.log
         self._trusted = trusted
         self._metrics = Metrics(service.keyring)
+        self._decisions = self._metrics.decisions
         self._peers: dict[str, bool] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the server's start and end."""
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-        elif scope["type"] == "http":
-            target: bytes = scope["raw_path"]
-            if target == AUTH or target.startswith(UNDER_AUTH):
-                await self._decide(scope, target, send)
-            else:
-                await self._tell(target, send)
-
-    async def _decide(self, scope: Scope, target: bytes, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._live(receive, send)
+            return
+        target: bytes = scope["raw_path"]
+        if target != AUTH and not target.startswith(UNDER_AUTH):
+            await self._tell(target, send)
+            return
         client = scope["client"]
-        if client is not None and not self._trusts(client[0]):
+        if client is not None and not (self._peers.get(client[0]) or self._trusts(client[0])):
             await _say(send, 403, "Only proxies named by --trusted-proxies may ask.")
             return
         request, proxy = _request(scope, target)
-        answer = await self._gate.decide(request)
+        answer = await self._decide(request)
         status, headers = answer.status, answer.headers
-        self._metrics.decisions[answer.reason] += 1
-        self._log.decision(request, answer)
+        self._decisions[answer.reason] += 1
+        if status != 200 or self._log.everything:
+            self._log.decision(request, answer)
         if proxy == NGINX and status not in NGINX_KNOWS:
             headers = [*headers, (b"x-apikey-status", b"%d" % status)]
             status = 403
@@ -113,25 +118,22 @@ def _request(scope: Scope, target: bytes) -> tuple[Request, bytes]:
     headers. If these come twice, one of them is the client's: then the path is unknown, and no
     role permits that.
     """
-    authorization: list[bytes] = []
-    methods: list[bytes] = []
-    targets: list[bytes] = []
-    proxy = b""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            authorization.append(value)
-        elif name == b"x-forwarded-method":
-            methods.append(value)
-        elif name == b"x-forwarded-uri":
-            targets.append(value)
-        elif name == b"x-apikey-proxy":
-            proxy = value
+    headers: list[Header] = scope["headers"]
+    said = dict(headers)
+    key = said.get(AUTHORIZATION)
+    authorization = [] if key is None else [key]
+    if len(said) < len(headers):  # one of them comes twice
+        authorization = [value for name, value in headers if name == AUTHORIZATION]
+        for wanted in (METHOD, URI):
+            if sum(name == wanted for name, _ in headers) > 1:
+                del said[wanted]
+    proxy = said.get(PROXY, b"")
     if target != AUTH:
         return Request(scope["method"], target[len(AUTH) :].decode("latin-1"), authorization), proxy
-    if len(methods) != 1 or len(targets) != 1:
+    method, path = said.get(METHOD), said.get(URI)
+    if method is None or path is None:
         return Request("", None, authorization), proxy
-    method, path = methods[0].decode("latin-1"), targets[0].decode("latin-1")
-    return Request(method, path, authorization), proxy
+    return Request(method.decode("latin-1"), path.decode("latin-1"), authorization), proxy
 
 
 async def _say(send: Send, status: int, text: str) -> None:

@@ -54,6 +54,7 @@ class Credential:
         expires: Seconds since 1970 from which on it is refused.
         permissions: What its roles allow; None where the policy defines no roles.
         headers: Of an answer that accepts it.
+        minute: In which it was used last, since 1970; whoever decides keeps it.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Credential:
         "fingerprint",
         "headers",
         "identity",
+        "minute",
         "permissions",
         "token",
     )
@@ -74,6 +76,7 @@ class Credential:
         self.identity = Identity(key.alias, key.principal, key.metadata.roles)
         self.expires = _seconds(key.expires_on)
         self.permissions = _permissions(self.identity.roles, policy)
+        self.minute = -1.0
         self.headers = [(b"content-length", b"0"), *self.identity.headers]
 
     def __repr__(self) -> str:

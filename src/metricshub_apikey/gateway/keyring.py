@@ -133,19 +133,13 @@ class Keyring:
 
         A reading that is under way may have begun before the last change: then one more follows.
         """
-        if self._reading is not None:
+        if self._reading is not None and not self._reading.done():
             await asyncio.shield(self._reading)
             if not self._is_stale():
                 return
-        if self._reading is None:
-            loop = asyncio.get_running_loop()
-            self._reading = loop.run_in_executor(None, self.read)
-            self._reading.add_done_callback(self._finish)
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.get_running_loop().run_in_executor(None, self.read)
         await asyncio.shield(self._reading)
-
-    def _finish(self, done: asyncio.Future[None]) -> None:
-        if done is self._reading:
-            self._reading = None
 
     def check(self) -> None:
         """Raise the ApiKeyError that keeps the files from being read; a keystore may come later."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from functools import lru_cache
 
 from metricshub_apikey.policy import RateLimit
 
@@ -70,14 +71,19 @@ def limit_headers(limit: RateLimit, remaining: int, reset: int) -> list[Header]:
         remaining: How many requests the minute still allows.
         reset: In how many seconds it allows one more.
     """
-    minute, second = limit
     return [
-        (b"ratelimit-policy", b'"minute";q=%d;w=60,"second";q=%d;w=1' % (minute, second)),
+        *_quota_headers(limit),
         (b"ratelimit", b'"minute";r=%d;t=%d' % (remaining, reset)),
-        (b"x-ratelimit-limit", b"%d" % minute),
         (b"x-ratelimit-remaining", b"%d" % remaining),
         (b"x-ratelimit-reset", b"%d" % reset),
     ]
+
+
+@lru_cache(maxsize=16)
+def _quota_headers(limit: RateLimit) -> tuple[Header, Header]:
+    minute, second = limit
+    policy = b'"minute";q=%d;w=60,"second";q=%d;w=1' % (minute, second)
+    return (b"ratelimit-policy", policy), (b"x-ratelimit-limit", b"%d" % minute)
 
 
 def refusal_headers(limit: RateLimit, remaining: int, wait: int) -> list[Header]:

@@ -41,7 +41,7 @@ class Log:
             everything: Whether each decision is logged, and not only those that refuse.
         """
         self._form = form
-        self._everything = everything
+        self.everything = everything
         self._waiting: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
         self._lost = 0
         self._thread: threading.Thread | None = None
@@ -52,7 +52,7 @@ class Log:
 
     def decision(self, request: Request, answer: Answer) -> None:
         """Log a decision, if it is to be logged."""
-        if answer.status == 200 and not self._everything:
+        if answer.status == 200 and not self.everything:
             return
         identity = answer.identity
         path = None if request.target is None else request.target.partition("?")[0][:LONGEST_PATH]

@@ -6,6 +6,8 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from .reply import Reply
+
 LARGEST_HEAD = 65_536
 """Of what comes after the first piece that was read, which is no larger than 256 KiB."""
 
@@ -71,6 +73,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._owing = self.loop.time()
         self._size = 0
         super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Let the request be answered in one piece."""
+        super().on_headers_complete()
+        cycle = self.cycle
+        if not cycle.keep_alive:  # as HTTP/1.0 has it
+            cycle.default_headers = CLOSE
+        cycle.send = Reply(cycle)  # type: ignore[method-assign]
 
     def on_chunk_header(self) -> None:
         """Let trailers, which follow the last chunk, be no headers."""

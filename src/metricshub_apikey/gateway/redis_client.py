@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 PREFIX = "apikey:"
 
+SLOTS = 16_384
+
 Command = Sequence[str]
+Host = tuple[str, int]
 
 
 def load_package() -> ModuleType:
@@ -22,6 +26,7 @@ def load_package() -> ModuleType:
     try:
         import redis.asyncio.retry
         import redis.backoff
+        import redis.crc
         import redis.retry
     except ImportError as error:
         raise MissingExtraError("redis", ("redis",)) from error
@@ -52,7 +57,12 @@ class Channel(Protocol):
         """Connect, unless it is connected."""
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Return the answers; what the server refused is an exception among them."""
+        """
+        Return the answers; what the server refused is an exception among them.
+
+        Args:
+            commands: Calls of a script with one key.
+        """
 
     async def close(self) -> None:
         """Disconnect."""
@@ -71,29 +81,23 @@ def channel(address: Address, *, timeout: float, connected: Callable[[], None]) 
         MissingExtraError: The package `redis` is not installed.
     """
     package = load_package()
-    retry = package.asyncio.retry.Retry(package.backoff.NoBackoff(), 0)
-    settings = {"retry": retry, "socket_timeout": None, "socket_connect_timeout": timeout}
-    client = _client(package.asyncio, address, settings)
-    if address.kind == "cluster":
-        return _Cluster(client, connected)
-    return _Line(client, connected, package.ConnectionError, package.ResponseError)
+
+    def line(address: Address) -> _Line:
+        retry = package.asyncio.retry.Retry(package.backoff.NoBackoff(), 0)
+        settings = {"retry": retry, "socket_timeout": None, "socket_connect_timeout": timeout}
+        return _Line(_client(package.asyncio, address, settings), connected, package.exceptions)
+
+    return _Cluster(address, line, package) if address.kind == "cluster" else line(address)
 
 
 class _Line:
     """One connection to one server, without what makes clients of `redis` slow."""
 
-    def __init__(
-        self,
-        client: Any,  # noqa: ANN401 - it has no types
-        connected: Callable[[], None],
-        lost: type[Exception],
-        refused: type[Exception],
-    ) -> None:
+    def __init__(self, client: Any, connected: Callable[[], None], errors: Any) -> None:  # noqa: ANN401 - they have no types
         self._client = client  # the connection knows its pool, but does not keep it alive
         self._connection = client.connection_pool.make_connection()
         self._connected = connected
-        self._lost = lost
-        self._refused = refused
+        self._errors = errors
 
     async def open(self) -> None:
         if self._connection.is_connected:
@@ -110,7 +114,7 @@ class _Line:
         if self._connection.is_connected:
             try:
                 return await self._exchange(data, len(commands))
-            except self._lost:
+            except self._errors.ConnectionError:
                 pass  # Servers close what was idle for long, and end when they are replaced.
         await self.open()
         return await self._exchange(data, len(commands))
@@ -126,7 +130,7 @@ class _Line:
     async def _answer(self) -> Any:  # noqa: ANN401 - as Redis answers
         try:
             return await self._connection.read_response()
-        except self._refused as error:
+        except self._errors.ResponseError as error:
             return error
 
     async def _drop(self) -> None:
@@ -141,26 +145,85 @@ class _Line:
 
 
 class _Cluster:
-    """The servers of a Cluster, each with its part of the keys."""
+    """The servers of a Cluster, a line to each that has a part of the keys."""
 
-    def __init__(self, client: Any, connected: Callable[[], None]) -> None:  # noqa: ANN401 - it has no types
-        self._client = client
-        self._connected = connected
+    def __init__(self, address: Address, line: Callable[[Address], _Line], package: Any) -> None:  # noqa: ANN401 - it has no types
+        self._address = address
+        self._hosts = [*address.hosts]
+        self._make_line = line
+        self._package = package
+        self._lines: dict[Host, _Line] = {}
+        self._owners: list[Host] = []
 
     async def open(self) -> None:
-        await self._client.aclose()  # another server may have taken over
-        await self._client.ping(target_nodes=self._client.PRIMARIES)
-        self._connected()
+        """Ask who has which part, for another server may have taken over; connect to all."""
+        owners: dict[int, Host] = {}
+        for first, last, (name, port, *_), *_ in await self._parts():
+            host = name.decode() or self._hosts[-1][0], port
+            owners.update(dict.fromkeys(range(first, last + 1), host))
+        if len(owners) < SLOTS:
+            raise self._package.exceptions.ClusterDownError("not all parts have a server")
+        self._owners = [owners[slot] for slot in range(SLOTS)]
+        self._hosts = [*dict.fromkeys([*self._hosts, *self._owners])]
+        for host in self._lines.keys() - set(self._owners):
+            await self._lines.pop(host).close()
+        for host in set(self._owners):
+            await self._line(host).open()
+
+    async def _parts(self) -> Any:  # noqa: ANN401 - as Redis answers
+        """Return what the first server says that answers."""
+        for attempt in range(len(self._hosts), 0, -1):
+            host = self._hosts.pop(0)
+            self._hosts.append(host)  # should it hang, it is asked last the next time
+            try:
+                [answer] = await self._line(host).run([("CLUSTER", "SLOTS")])
+                if isinstance(answer, Exception):
+                    raise answer
+            except Exception:
+                if attempt == 1:
+                    raise
+            else:
+                return answer
+        return None
+
+    def _line(self, host: Host) -> _Line:
+        if host not in self._lines:
+            self._lines[host] = self._make_line(self._address._replace(kind="", hosts=(host,)))
+        return self._lines[host]
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        pipeline = self._client.pipeline()
-        for command in commands:
-            pipeline.execute_command(*command)
-        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        routes: dict[Host, list[int]] = {}
+        for number, (_, _, _, key, *_) in enumerate(commands):
+            owner = self._owners[self._package.crc.key_slot(key.encode())]
+            routes.setdefault(owner, []).append(number)
+        answers: list[Any] = [None] * len(commands)
+
+        async def send(host: Host, numbers: list[int]) -> None:
+            found = await self._line(host).run([commands[number] for number in numbers])
+            for number, answer in zip(numbers, found, strict=True):
+                answers[number] = answer
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for route in routes.items():
+                    group.create_task(send(*route))
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        for number, answer in enumerate(answers):
+            if isinstance(answer, self._package.exceptions.AskError):
+                answers[number] = await self._ask_other(answer, commands[number])
         return answers
 
+    async def _ask_other(self, sent: Any, command: Command) -> Any:  # noqa: ANN401 - as Redis answers
+        """Run a command where a server has *sent* us: its part has moved, or is moving."""
+        host = sent.host, sent.port
+        if isinstance(sent, self._package.exceptions.MovedError):
+            self._owners[sent.slot_id] = host
+        return (await self._line(host).run([("ASKING",), command]))[-1]
+
     async def close(self) -> None:
-        await self._client.aclose()
+        for line in self._lines.values():
+            await line.close()
 
 
 def _packed(command: Command) -> str:

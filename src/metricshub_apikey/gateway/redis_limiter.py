@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from itertools import chain, repeat
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -26,7 +27,9 @@ from .redis_client import PREFIX, Channel, Command, channel, reason
 ANSWER_SECONDS = 0.05
 LAST_LOOK_SECONDS = 0.005
 CONNECT_SECONDS = 2.0
-RETRY_SECONDS = 0.2
+RETRY_SECONDS = (0.2, 0.4, 0.8, 1.6)
+"""Pauses between tries, the last one again and again: to ask a Cluster for its parts is work."""
+
 DOUBT_SECONDS = 60.0
 MOST_AT_ONCE = 500
 MICROSECONDS = 1_000_000
@@ -139,14 +142,13 @@ class RedisLimiter:
 
     async def stop(self) -> None:
         """Close the connections."""
-        self._answers = False
+        server, self._channel, self._answers = self._channel, None, False
         tasks = [task for task in (self._connector, self._exchange) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._channel is not None:
-            await self._channel.close()
-            self._channel = None
+        if server is not None:
+            await server.close()
 
     async def take(self, fingerprint: str, limit: RateLimit) -> tuple[bool, list[Header]]:
         """Count a request if the limits allow it; see `Limiter`."""
@@ -241,15 +243,17 @@ class RedisLimiter:
             self._connector = asyncio.get_running_loop().create_task(self._reconnect())
 
     async def _reconnect(self) -> None:
-        while not self._answers and self._channel is not None:
-            await asyncio.sleep(RETRY_SECONDS)
+        for pause in chain(RETRY_SECONDS, repeat(RETRY_SECONDS[-1])):
+            await asyncio.sleep(pause)
+            if self._channel is None:
+                return
             try:
                 await self._try(self._channel)
             except Exception:  # noqa: S112 - it is down still
                 continue
-            self._answers = True
-        self._connector = None
-        self._report(f"The state at {self._address} answers again.")
+            self._answers, self._connector = True, None
+            self._report(f"The state at {self._address} answers again.")
+            return
 
     async def _try(self, server: Channel) -> None:
         """Connect, and count a request of nobody: a server that only reads is of no use."""

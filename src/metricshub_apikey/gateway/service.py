@@ -167,7 +167,6 @@ class Service:
         snapshot = self.keyring.snapshot
         if snapshot is not None and snapshot is not self._tidied:
             self._local.keep(snapshot.fingerprints)
-            self._uses.keep(snapshot.fingerprints)
             self._tidied = snapshot
 
     async def _flush(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import UTC, datetime
 
 from .credential import Credential
@@ -19,15 +18,11 @@ class Uses:
     def __init__(self) -> None:
         """Start with none."""
         self._waiting: dict[str, tuple[str, int]] = {}
-        self._written: dict[str, int] = {}
 
     def note(self, credential: Credential, now: float) -> None:
         """Remember that a key was used at *now*, seconds since 1970."""
         minute = int(now) // MINUTE
-        fingerprint = credential.fingerprint
-        if self._written.get(fingerprint) != minute:
-            self._waiting[fingerprint] = (credential.identity.alias, minute)
-            self._written[fingerprint] = minute
+        self._waiting[credential.fingerprint] = (credential.identity.alias, minute)
 
     def take(self) -> Times:
         """Return what is to be written down, and forget it."""
@@ -41,7 +36,3 @@ class Uses:
         """Keep for the next time what could not be written down."""
         for fingerprint, (alias, at) in uses.items():
             self._waiting.setdefault(fingerprint, (alias, int(at.timestamp()) // MINUTE))
-
-    def keep(self, fingerprints: Collection[str]) -> None:
-        """Forget all keys but these; what is still to be written down stays."""
-        self._written = {key: at for key, at in self._written.items() if key in fingerprints}

@@ -56,22 +56,23 @@ class Window:
         burst = self._burst
         if burst <= len(ring) and ring[at - burst] >= now - SECOND:
             return False
-        if ring[at] >= now - MINUTE and not self._grow():
-            return False
-        self.count(now)
+        if ring[at] >= now - MINUTE:
+            if not self._grow():
+                return False
+            ring, at = self._ring, self._next
+        ring[at] = now
+        at += 1
+        self._next = 0 if at == len(ring) else at
+        self._used += 1
         return True
 
     def count(self, now: float) -> None:
-        """Count a request that was accepted at *now*, without asking."""
+        """Count a request that somebody else has accepted at *now*, without asking."""
         if self._ring[self._next] >= now - MINUTE:
             self._grow()
-        ring = self._ring
-        at = self._next
-        ring[at] = now
-        size = len(ring)
-        self._next = at + 1 if at + 1 < size else 0
-        if self._used < size:
-            self._used += 1
+        self._ring[self._next] = now
+        self._next = (self._next + 1) % len(self._ring)
+        self._used += 1
 
     def _grow(self) -> bool:
         """Make room for more times, oldest first; return False if the ring holds the quota."""
@@ -86,7 +87,9 @@ class Window:
 
     def remaining(self, now: float) -> tuple[int, int]:
         """Return how many requests the minute still allows, and in how many seconds one more."""
-        ring, size, used = self._ring, len(self._ring), self._used
+        ring = self._ring
+        size = len(ring)
+        used = min(self._used, size)
         start = now - MINUTE
         oldest = (self._next - used) % size
         while used and ring[oldest] < start:
