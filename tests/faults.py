@@ -4,32 +4,30 @@ Breaking the real command at a chosen system call, with strace.
 A run is traced once to learn which calls its write window makes: from opening the lock file to the
 last one. What comes after the keystore's own calls, the record of who did what, is a window of its
 own. Each call is then named by its kind and its number among the calls of that kind, which is how
-`strace -e inject` finds it again. Nothing random may decide which calls are made, so all runs are
-forks of one process, with one hash seed and everything imported.
+`strace -e inject` finds it again. Nothing random may decide which calls are made, so the hash seed
+is fixed and bytecode is there before the first run.
 """
 
 from __future__ import annotations
 
-import atexit
 import re
 import subprocess
-import time
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from metricshub_apikey.activity import FILE_NAME
-from warm import WarmCommand
+
+PROGRAM = "from metricshub_apikey.__main__ import main; main()"
+COMMAND = [sys.executable, "-P", "-c", PROGRAM]
 
 TRACED = (
     "openat,read,write,close,newfstatat,fstat,flock,getdents64,access,faccessat2,listxattr,"
     "flistxattr,getxattr,fgetxattr,setxattr,fsetxattr,fchown,fchmod,fsync,rename,unlink,mkdir,chmod,"
     "pread64,pwrite64,fcntl,fdatasync,ftruncate,link"
 )
-STRACE = ["strace", "-f", "-qq", "-e", f"trace={TRACED}"]
 OUTPUT = {"1", "2"}
 LINE = re.compile(r"^\d+ +(?:\+\+\+|---|(\w+)\((.*))")
 
@@ -63,25 +61,20 @@ def run_traced(
     arguments: list[str], *, log: Path, environment: Mapping[str, str], inject: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the command under strace, with a fault if *inject* names one, and log its calls."""
-    fault = ["-e", f"inject={inject}"] if inject else []
-    with ExitStack() as stack:
-
-        def attach(number: int) -> None:
-            command = [*STRACE, "-o", str(log), *fault, "-p", str(number)]
-            strace = stack.enter_context(subprocess.Popen(command))
-            while "TracerPid:\t0\n" in Path(f"/proc/{number}/status").read_text():
-                assert strace.poll() is None, command
-                time.sleep(0.001)
-
-        return _warm().run(arguments, environment, watch=attach)
-
-
-@cache
-def _warm() -> WarmCommand:
-    """Return what forks the command, the same each time: nothing is imported, or hashed anew."""
-    command = WarmCommand(PYTHONHASHSEED="0")
-    atexit.register(command.close)
-    return command
+    strace = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={TRACED}"]
+    if inject is None or ":signal=" not in inject:
+        strace.append("--seccomp-bpf")  # quicker, but it delivers no signals
+    if inject is not None:
+        strace += ["-e", f"inject={inject}"]
+    return subprocess.run(
+        [*strace, *COMMAND, *arguments],
+        env={**environment, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def read_log(log: Path) -> Iterator[Call]:

@@ -29,6 +29,7 @@ from faults import (
     write_window,
 )
 from metricshub_apikey import ApiKey, ApiKeyRegistry, Keystore
+from metricshub_apikey.cli import apply, keys, removal, rotation
 from metricshub_apikey.keys import ENTRY_PREFIX
 from metricshub_apikey.pkcs12.store import Store
 
@@ -60,6 +61,9 @@ RECORD_ERRORS = {
     "unlink": ["EIO"],
 }
 """What happens to the record of who did what."""
+
+IMPORTED_LATE = (apply, keys, removal, rotation)
+"""Their bytecode must be there, so that each run reads the same files."""
 
 
 class Change(NamedTuple):

@@ -619,3 +619,20 @@ def test_places_from_the_environment(house: House, monkeypatch: pytest.MonkeyPat
     assert ask(ApiKeyMiddleware(Recorder()), headers=house.bearer).status_code == 200
     monkeypatch.setenv("METRICSHUB_APIKEY_POLICY", str(other))
     assert ask(ApiKeyMiddleware(Recorder()), headers=house.bearer).status_code == 403
+
+
+def test_the_state_of_the_policy_counts(house: House) -> None:
+    """Where the policy names a server that is not there, the application is told what to do."""
+    house.policy.write_text('state = "redis://127.0.0.1:1"\n')
+    closed = house.protect(state_failure="closed")
+    assert ask(closed, headers=house.bearer).status_code == 503
+    assert ask(house.protect(), headers=house.bearer).status_code == 200
+
+
+def test_a_broken_policy_does_not_stop_the_application(house: House) -> None:
+    """It starts, and nothing passes until the policy can be read."""
+    house.policy.write_text("state = 7\n")
+    protected = house.protect()
+    assert ask(protected, headers=house.bearer).status_code == 503
+    house.policy.write_text("")
+    assert ask(protected, headers=house.bearer).status_code == 200

@@ -43,7 +43,7 @@ from stock import Stock
 ROUNDS = 7
 JAVA_ROUNDS = 25
 MANY = 2_000
-REQUESTS = 40_000
+REQUESTS = 16_000
 GROWTH = 5 << 10
 """How much memory, in KiB, that many requests may take."""
 

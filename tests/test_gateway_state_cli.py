@@ -262,3 +262,11 @@ def test_without_the_package(environment: dict[str, str]) -> None:
     assert listed.stderr == f"Warning: {missing} When keys were last used is unknown.\n"
     plain = without_redis(environment, "list", *option)
     assert (plain.returncode, plain.stderr) == (0, "")
+
+
+def test_a_password_is_refused_even_where_no_state_is_read(run: Run) -> None:
+    """Whoever else looks at the list of processes has seen it already."""
+    done = run("list", "--state", "redis://:secret@127.0.0.1:1")
+    assert done.returncode == 2
+    assert "Everybody on this machine can read the password in --state." in done.stderr
+    assert "secret" not in done.stderr

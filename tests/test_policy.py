@@ -314,6 +314,7 @@ def test_document_of_the_stock_policy() -> None:
         },
         "roles": None,
         "rate_limit": {"requests_per_minute": 1_000, "burst_per_second": 100},
+        "state": None,
     }
 
 

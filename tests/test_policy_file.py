@@ -27,6 +27,7 @@ from metricshub_apikey.policy_file import (
 )
 from metricshub_apikey.policy_templates import TEMPLATES
 from metricshub_apikey.prefixed import PREFIX
+from metricshub_apikey.state import Address
 
 
 def refusal(text: str) -> tuple[str, str | None]:
@@ -95,7 +96,9 @@ def test_the_stock_template_is_one_step_from_strict() -> None:
     """What is switched off in the templates is right as soon as it is switched on."""
     lines = TEMPLATES["stock"].splitlines()
     on = "\n".join(line[1:] if line[:2] not in ("", "# ") else line for line in lines)
-    assert parse(on, "p") == parse(TEMPLATES["strict"], "p")._replace(enforced=True)
+    state = Address("", (("redis.example", 6379),), "", tls=True)
+    strict = parse(TEMPLATES["strict"], "p")
+    assert parse(on, "p") == strict._replace(enforced=True, state=state)
 
 
 def test_templates_are_two() -> None:

@@ -39,7 +39,12 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> object:
         """Run the body."""
         try:
-            self._check_form(ctx.ensure_object(Session))
+            session = ctx.ensure_object(Session)
+            self._check_form(session)
+            if session.state_url is not None:
+                from .state import find_state
+
+                find_state(session.state_url, None, {})
             return super().invoke(ctx)
         except InvalidArgumentError as error:
             raise UsageFailure(error, ctx) from error

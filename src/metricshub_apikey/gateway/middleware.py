@@ -6,12 +6,12 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import quote
 
-from metricshub_apikey.errors import InvalidArgumentError
+from metricshub_apikey.errors import InvalidArgumentError, PolicyError
 from metricshub_apikey.passwords import read_passwords
 from metricshub_apikey.paths import find_keystore
 from metricshub_apikey.permission import Permission, normalise
-from metricshub_apikey.policy_file import named_policy
-from metricshub_apikey.state import find_state, parse
+from metricshub_apikey.policy_file import find_policy, load, named_policy
+from metricshub_apikey.state import Address, find_state, parse
 
 from .application import Message, Receive, Scope, Send
 from .credential import Header
@@ -55,7 +55,8 @@ class ApiKeyMiddleware:
             keystore: The keystore's path; None for the one that `apikey path` shows.
             password_file: Has the keystore's own password in its first line.
             policy: The policy file's path; None for the usual places.
-            state: `redis://...` where several processes count requests together.
+            state: `redis://...` where several processes count requests together; None for what
+                the environment or the policy says.
             state_failure: Who decides where that server does not answer: `local` counts here,
                 `closed` refuses.
             limits: Whether requests are counted at all.
@@ -73,7 +74,7 @@ class ApiKeyMiddleware:
             keystore=location.path,
             passwords=read_passwords(password_file, warnings.append),
             policy=named_policy(policy, os.environ),
-            state=parse(state) if state else find_state(None, None, os.environ),
+            state=parse(state) if state else _usual_state(policy, location.path),
             state_failure=state_failure,
             limits=limits,
         )
@@ -124,6 +125,16 @@ class ApiKeyMiddleware:
             return self._public.allows(request.method, normalise(request.target or ""))
         except InvalidArgumentError:
             return False
+
+
+def _usual_state(policy: str | None, keystore: str) -> Address | None:
+    """Return where the state is, as it was when the application started."""
+    path = find_policy(policy, keystore, os.environ)
+    try:
+        known = None if path is None else load(path).state
+    except PolicyError:  # decisions wait for it, and the log says why
+        known = None
+    return find_state(None, known, os.environ)
 
 
 def _is_ours(name: bytes) -> bool:
