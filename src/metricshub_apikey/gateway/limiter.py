@@ -28,7 +28,9 @@ class MemoryLimiter:
     async def take(self, fingerprint: str, limit: RateLimit) -> tuple[bool, list[Header]]:
         """Count a request if the limits allow it; return whether they do, and the headers."""
         now = self._clock()
-        window = self._window(fingerprint, limit, now)
+        window = self._windows.get(fingerprint)
+        if window is None or window.limit is not limit:
+            window = self._window(fingerprint, limit, now)
         if window.take(now):
             return True, limit_headers(limit, *window.remaining(now))
         wait = window.retry_after(now)

@@ -48,7 +48,10 @@ class Reply:
             await self._send(message)
             return
         parts = [STATUS_LINES[start["status"]]]
-        for name, value in [*cycle.default_headers, *start["headers"]]:
+        headers = start["headers"]
+        if cycle.default_headers:
+            headers = cycle.default_headers + headers
+        for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
         parts.append(b"\r\n")
         if cycle.scope["method"] != "HEAD":
