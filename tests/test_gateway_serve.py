@@ -442,7 +442,7 @@ def test_what_else_it_answers(keystore: Path, key: str, environment: dict[str, s
     """Health and metrics; no other path; HEAD and POST ask as GET does."""
     with serving(keystore, environment=environment) as gateway:
         port = gateway.port
-        assert ask(port, "/healthz").body == "1 keys are in force.\n"
+        assert ask(port, "/healthz").body == "Keys in force: 1.\n"
         assert [ask(port, path).status for path in ("/", "/authx", "/Auth", "/x")] == [404] * 4
         for method in ("HEAD", "POST", "PUT", "PROPFIND"):
             assert ask(port, headers=forwarded(key), method=method).status == 200
@@ -490,7 +490,7 @@ def test_it_listens_when_it_is_ready(environment: dict[str, str], run: Run, tmp_
     command = [*COMMAND, "serve", "--bind", f"127.0.0.1:{port}"]
     with running(command, port=port, environment=environment):
         assert ask(port, headers=forwarded(key)).headers["x-apikey-alias"] == f"key-{MANY - 1}"
-        assert ask(port, "/healthz").body == f"{MANY} keys are in force.\n"
+        assert ask(port, "/healthz").body == f"Keys in force: {MANY}.\n"
 
 
 def test_without_the_extra(run: Run, keystore: Path) -> None:

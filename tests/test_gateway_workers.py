@@ -85,7 +85,7 @@ def test_all_workers_read_anew(gateway: Gateway, key: str, keystore: Path) -> No
     """One signal to the parent is enough, and nobody ends of it, however early it comes."""
     workers = children(gateway.pid)
     gateway.server.send(signal.SIGHUP)
-    wait_until(lambda: gateway.server.text.count("keys are in force") >= 3, "all are there")
+    wait_until(lambda: gateway.server.text.count("Keys in force") >= 3, "all are there")
     said = gateway.server.text.count("Everything was read anew.")
     gateway.server.send(signal.SIGHUP)
     wait_until(

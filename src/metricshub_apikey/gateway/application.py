@@ -87,7 +87,7 @@ class Gateway:
         elif target != b"/healthz":
             await _say(send, 404, "There are /auth, /healthz and /metrics.")
         elif keyring.snapshot is not None:
-            await _say(send, 200, f"{len(keyring.snapshot.credentials)} keys are in force.")
+            await _say(send, 200, f"Keys in force: {len(keyring.snapshot.credentials)}.")
         else:
             await _say(send, 503, "No keystore could be read yet.")
 

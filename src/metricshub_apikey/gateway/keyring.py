@@ -239,7 +239,8 @@ class Keyring:
         old = self.snapshot
         self.snapshot = Snapshot(credentials, fingerprints, policy, unreadable, now)
         if old is None or (old.fingerprints, old.policy) != (fingerprints, policy):
-            self._report(f"{len(credentials)} keys are in force, by {policy.path or 'no policy'}.")
+            rules = policy.path or "none"
+            self._report(f"Keys in force: {len(credentials)}; policy: {rules}.")
         if old is None:
             return
         gone = old.credentials.keys() - credentials.keys()
