@@ -7,10 +7,12 @@ one in an image can be cut: the kernel then forgets what has not reached the ima
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,8 +132,23 @@ class Disk:
             fcntl.ioctl(descriptor, SHUTDOWN, NO_LOG_FLUSH)
         finally:
             os.close(descriptor)
+        deadline = time.monotonic() + 20
         _unmount(self.root)
         self._mount()
+        # Another test's mount namespace may hold the file system that has lost its power.
+        while self._is_down() and time.monotonic() < deadline:
+            _unmount(self.root)
+            time.sleep(0.05)
+            self._mount()
+
+    def _is_down(self) -> bool:
+        probe = self.root / "probe"
+        try:
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            return error.errno == errno.EIO
+        return False
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
