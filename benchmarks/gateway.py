@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE.parent / "tests"), str(HERE.parent / "src")]
+sys.path += [str(HERE.parent / "tests" / "support"), str(HERE.parent / "src")]
 
 from prepare import write_keys  # noqa: E402
 from report import Row, Section, at_least, at_most, ratios  # noqa: E402
@@ -32,8 +32,8 @@ from report import Row, Section, at_least, at_most, ratios  # noqa: E402
 from metricshub_apikey import ApiKeyRegistry, Keystore  # noqa: E402
 from metricshub_apikey.gateway.credential import Credential  # noqa: E402
 from metricshub_apikey.gateway.keyring import Keyring, Snapshot  # noqa: E402
-from metricshub_apikey.keys import ApiKey  # noqa: E402
-from metricshub_apikey.policy import STOCK  # noqa: E402
+from metricshub_apikey.keys.api_key import ApiKey  # noqa: E402
+from metricshub_apikey.policy.rules import STOCK  # noqa: E402
 from servers import free_port, program, running  # noqa: E402
 from stock import Stock  # noqa: E402
 

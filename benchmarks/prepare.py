@@ -18,10 +18,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from metricshub_apikey import ApiKeyRegistry, Keystore, entries
-from metricshub_apikey.journal import Journal
-from metricshub_apikey.keystore import STOCK_PASSWORDS
-from metricshub_apikey.metadata import Metadata
+from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey.activity.journal import Journal
+from metricshub_apikey.keys import entries
+from metricshub_apikey.keys.metadata import Metadata
+from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS
 from metricshub_apikey.pkcs12.store import Store
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
@@ -95,7 +96,7 @@ def write_tree(directory: Path, size: int) -> None:
 
 def main(directory: Path, count: int) -> None:
     """Write the keystores, one directory each, and print the stock command as a JSON list."""
-    sys.path.append(str(TESTS))
+    sys.path.append(str(TESTS / "support"))
     from stock import compile_stock, java_command
 
     stock = java_command(compile_stock(directory / "classes"), "")[:-1]

@@ -31,8 +31,8 @@ AS_ORDINARY_USER = f"""
 import os, sys, tempfile
 # The interpreter may be in root's home, so all that is imported late is imported now.
 import csv, difflib, json, platformdirs, pwd, resource, shlex, sqlite3, tomllib, unicodedata, uuid
-from metricshub_apikey import ApiKeyRegistry, Keystore
-from metricshub_apikey.cli import keys, removal, review, rotation, shell
+from metricshub_apikey import ApiKeyRegistry, Keystore  # noqa: E402
+from metricshub_apikey.cli.commands import keys, removal, review, rotation, shell
 from metricshub_apikey.cli.main import run
 with tempfile.TemporaryDirectory() as folder:
     registry = ApiKeyRegistry(Keystore(os.path.join(folder, "store.p12")))

@@ -21,15 +21,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .errors import ApiKeyError as ApiKeyError
-    from .keys import ApiKey as ApiKey
-    from .keystore import Keystore as Keystore
-    from .registry import ApiKeyRegistry as ApiKeyRegistry
+    from .keys.api_key import ApiKey as ApiKey
+    from .keystore.keystore import Keystore as Keystore
+    from .registry.api_keys import ApiKeyRegistry as ApiKeyRegistry
 
 _HOMES = {
-    "ApiKey": "keys",
+    "ApiKey": "keys.api_key",
     "ApiKeyError": "errors",
-    "ApiKeyRegistry": "registry",
-    "Keystore": "keystore",
+    "ApiKeyRegistry": "registry.api_keys",
+    "Keystore": "keystore.keystore",
 }
 
 __all__ = ["ApiKey", "ApiKeyError", "ApiKeyRegistry", "Keystore", "__version__"]

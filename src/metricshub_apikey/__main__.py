@@ -13,7 +13,7 @@ def main() -> None:
     gc.disable()
     # Until the command line handles it, Ctrl-C ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from .cli.main import run
+    from metricshub_apikey.cli.main import run
 
     code = run(sys.argv[1:])
     gc.freeze()

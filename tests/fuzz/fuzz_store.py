@@ -21,8 +21,9 @@ from metricshub_apikey.errors import (
     LimitError,
     UnsupportedError,
 )
-from metricshub_apikey.keys import ENTRY_PREFIX, decode
-from metricshub_apikey.metadata import ATTRIBUTES, DESCRIPTION, LABELS, ROLES, Metadata
+from metricshub_apikey.keys.api_key import ENTRY_PREFIX
+from metricshub_apikey.keys.metadata import ATTRIBUTES, DESCRIPTION, LABELS, ROLES, Metadata
+from metricshub_apikey.keys.value import decode
 from metricshub_apikey.pkcs12 import der
 from metricshub_apikey.pkcs12.attributes import Texts
 from metricshub_apikey.pkcs12.bag import Bag, encode_bag, secret_value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from metricshub_apikey.errors import InvalidArgumentError
-from metricshub_apikey.metadata import Metadata, check_label, parse_labels
+from metricshub_apikey.keys.metadata import Metadata, check_label, parse_labels
 
 
 def new_metadata(

@@ -15,10 +15,11 @@ import click
 
 from metricshub_apikey import __version__
 from metricshub_apikey.errors import ApiKeyError, InvalidArgumentError, ReaderGoneError
-from metricshub_apikey.interrupts import Interrupted, forbid_core_dumps
-from metricshub_apikey.options import CommandGroup, common_options
-from metricshub_apikey.output import Form, Output, escape, output_failed
-from metricshub_apikey.session import Session
+
+from .interrupts import Interrupted, forbid_core_dumps
+from .options import CommandGroup, common_options
+from .output import Form, Output, escape, output_failed
+from .session import Session
 
 ASKS_FOR_JSON = r"(--output[ =]|-q*o ?)json|--output=json .*|-q*ojson .*"
 

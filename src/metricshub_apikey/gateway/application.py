@@ -6,20 +6,15 @@ It is plain ASGI: a web framework would take more time than the decision.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Any
 
-from .credential import Header
+from metricshub_apikey.http.asgi import Header, Receive, Scope, Send
+from metricshub_apikey.http.listener import Network
+
 from .decision import Request
-from .listener import Network
 from .metrics import Metrics
 from .service import Service
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 AUTH = b"/auth"
 UNDER_AUTH = b"/auth/"

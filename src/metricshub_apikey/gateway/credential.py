@@ -7,12 +7,11 @@ from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import quote
 
-from metricshub_apikey.expiry import instants
-from metricshub_apikey.keys import ApiKey
-from metricshub_apikey.permission import Permission
-from metricshub_apikey.policy import Policy
-
-Header = tuple[bytes, bytes]
+from metricshub_apikey.http.asgi import Header
+from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.expiry import instants
+from metricshub_apikey.policy.permission import Permission
+from metricshub_apikey.policy.rules import Policy
 
 NEVER = float("inf")
 PRINTED = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from metricshub_apikey.errors import InvalidArgumentError
-from metricshub_apikey.permission import normalise
-from metricshub_apikey.policy import RateLimit
-from metricshub_apikey.prefixed import is_intact
+from metricshub_apikey.http.asgi import Header
+from metricshub_apikey.keys.prefixed import is_intact
+from metricshub_apikey.policy.permission import normalise
+from metricshub_apikey.policy.rules import RateLimit
 
-from .credential import Credential, Header, Identity
+from .credential import Credential, Identity
 from .keyring import Keyring
 
 SCHEME = b"bearer"

@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from metricshub_apikey import entries
 from metricshub_apikey.errors import ApiKeyError, PolicyError, ReadFailedError
-from metricshub_apikey.keys import ApiKey
-from metricshub_apikey.keystore import Keystore
-from metricshub_apikey.policy import STOCK, Policy
-from metricshub_apikey.policy_file import find_policy, load, path_beside
+from metricshub_apikey.keys import entries
+from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keystore.keystore import Keystore
+from metricshub_apikey.policy.file import find_policy, load, path_beside
+from metricshub_apikey.policy.rules import STOCK, Policy
 
 from .credential import Credential, Identity
 

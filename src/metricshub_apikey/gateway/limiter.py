@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Collection
 from functools import lru_cache
 
-from metricshub_apikey.policy import RateLimit
+from metricshub_apikey.http.asgi import Header
+from metricshub_apikey.policy.rules import RateLimit
 
-from .credential import Header
 from .window import Window
 
 

@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime
 from typing import Literal
 
-from metricshub_apikey.expiry import utc_text
+from metricshub_apikey.keys.expiry import utc_text
 
 from .decision import Answer, Request
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from metricshub_apikey.errors import InvalidArgumentError, PolicyError
-from metricshub_apikey.passwords import read_passwords
-from metricshub_apikey.paths import find_keystore
-from metricshub_apikey.permission import Permission, normalise
-from metricshub_apikey.policy_file import find_policy, load, named_policy
-from metricshub_apikey.state import Address, find_state, parse
+from metricshub_apikey.http.asgi import Application, Header, Message, Receive, Scope, Send
+from metricshub_apikey.keystore.location import find_keystore
+from metricshub_apikey.keystore.passwords import read_passwords
+from metricshub_apikey.policy.file import find_policy, load, named_policy
+from metricshub_apikey.policy.permission import Permission, normalise
+from metricshub_apikey.policy.state import Address, find_state, parse
 
-from .application import Message, Receive, Scope, Send
-from .credential import Header
 from .decision import Answer, Request
 from .service import Service, Settings, StateFailure
-
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OURS = b"x-apikey-"
 UNESCAPED = "/!$&'()*+,;=:@"

@@ -9,11 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from metricshub_apikey.activity import ActivityLog, path_beside
+from metricshub_apikey.activity.database import ActivityLog, path_beside
 from metricshub_apikey.errors import ActivityError
-from metricshub_apikey.keystore import STOCK_PASSWORDS, Keystore
-from metricshub_apikey.pkcs12.kdf import Passwords
-from metricshub_apikey.state import Address
+from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore, Passwords
+from metricshub_apikey.policy.state import Address
 
 from .decision import Answer, Gate, Limiter, Request
 from .keyring import Keyring, Snapshot
@@ -22,7 +21,7 @@ from .log import Form, Log
 from .usage import Times, Uses
 
 if TYPE_CHECKING:
-    from .redis_limiter import RedisLimiter
+    from .redis.limiter import RedisLimiter
 
 FLUSH_SECONDS = 10.0
 FOLLOW_SECONDS = 1.0
@@ -96,9 +95,9 @@ class Service:
 
     def _share(self, address: Address, settings: Settings) -> None:
         """Keep the state on a server."""
-        from .redis_client import load_package
-        from .redis_limiter import RedisLimiter
-        from .redis_record import RedisRecord
+        from .redis.client import load_package
+        from .redis.limiter import RedisLimiter
+        from .redis.record import RedisRecord
 
         load_package()
         self._record = RedisRecord(address)

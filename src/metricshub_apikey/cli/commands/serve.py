@@ -1,0 +1,114 @@
+"""`serve`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metricshub_apikey.cli.options import FILE, Command, common_options, pass_session, state_option
+from metricshub_apikey.cli.output import Form
+from metricshub_apikey.cli.session import Session
+from metricshub_apikey.errors import MissingExtraError
+from metricshub_apikey.policy.file import named_policy
+
+if TYPE_CHECKING:
+    from metricshub_apikey.gateway.service import StateFailure
+
+PACKAGES = ("uvicorn", "httptools", *(() if sys.platform == "win32" else ("uvloop",)))
+
+
+def _address(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`; a host alone has the default port."""
+    host, colon, port = value.rpartition(":")
+    if not colon or value.endswith("]"):
+        host, port = value, "8484"
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise click.BadParameter(f"'{value}' is not HOST:PORT.", context, parameter)
+    return host, int(port)
+
+
+@click.command(cls=Command)
+@click.option(
+    "--bind",
+    metavar="HOST:PORT",
+    default="127.0.0.1:8484",
+    callback=_address,
+    help="Where to listen; default: 127.0.0.1:8484.",
+)
+@click.option("--unix", metavar="PATH", type=FILE, help="Listen on this Unix socket instead.")
+@click.option("--tls-cert", metavar="FILE", type=FILE, help="Speak TLS, with this certificate.")
+@click.option("--tls-key", metavar="FILE", type=FILE, help="The certificate's private key.")
+@click.option("--insecure", is_flag=True, help="Listen beyond this machine without TLS.")
+@click.option(
+    "--trusted-proxies",
+    "trusted",
+    metavar="NETWORKS",
+    help="Who may ask, such as 10.0.0.0/8,192.0.2.7; default: this machine.",
+)
+@state_option
+@click.option(
+    "--state-failure",
+    type=click.Choice(["local", "closed"]),
+    default="local",
+    help="Without an answer of the state: count here, or refuse. Default: local.",
+)
+@click.option("--no-limits", is_flag=True, help="Do not count requests.")
+@click.option("--log-all", is_flag=True, help="Log every decision, not only refusals.")
+@click.option(
+    "--workers",
+    metavar="NUMBER",
+    type=click.IntRange(1, 256),
+    default=1,
+    help="How many processes; default: 1.",
+)
+@common_options()
+@pass_session
+def serve(
+    session: Session,
+    /,
+    *,
+    bind: tuple[str, int],
+    trusted: str | None,
+    state_failure: StateFailure,
+    no_limits: bool,
+    log_all: bool,
+    **where: Any,  # noqa: ANN401 - the other fields of Listen
+) -> None:
+    """
+    Decide for a reverse proxy whether a request may pass.
+
+    nginx, Caddy, Traefik and Envoy ask at /auth. SIGHUP reads keystore, policy and certificate
+    anew, SIGTERM ends well. Log lines go to standard error; with --output json, as JSON.
+
+    \b
+    Example:
+      apikey serve --bind 127.0.0.1:8484
+    """
+    try:
+        from metricshub_apikey.gateway import server, service
+        from metricshub_apikey.http import listener
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            raise
+        raise MissingExtraError("gateway", PACKAGES) from error
+    networks = listener.LOOPBACK if trusted is None else tuple(trusted.split(","))
+    listen = listener.Listen(*bind, trusted=networks, **where)
+    listen.check()
+    settings = service.Settings(
+        session.location.path,
+        passwords=session.passwords,
+        policy=named_policy(session.policy_file, os.environ),
+        state=session.state,
+        state_failure=state_failure,
+        limits=not no_limits,
+        log_form="json" if session.out.form is Form.JSON else "text",
+        log_all=log_all,
+    )
+    server.serve(settings, listen)
+
+
+COMMANDS = (serve,)

@@ -1,0 +1,66 @@
+"""Completing commands, options and aliases in bash, zsh and fish."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from metricshub_apikey.errors import ApiKeyError
+
+from .session import Session
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_APIKEY_COMPLETE"
+
+
+def complete_alias(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """
+    Return the aliases that begin with what is typed; nothing is decrypted, nothing printed.
+
+    An alias that a shell, or the command, could not take as it is shown is left out.
+    """
+    del parameter
+    from click.shell_completion import CompletionItem
+
+    try:
+        aliases = context.ensure_object(Session).quiet_registry().aliases()
+    except ApiKeyError:
+        return []
+    begun = incomplete.lower()
+    return [
+        CompletionItem(alias)
+        for alias in aliases
+        if alias.startswith(begun)
+        and not alias.startswith("-")
+        and all(one.isalnum() or one in "._@%+/-" for one in alias)
+    ]
+
+
+def complete_role(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the roles of the policy file that begin with what is typed."""
+    del parameter
+    from click.shell_completion import CompletionItem
+
+    try:
+        roles = context.ensure_object(Session).policy.roles or {}
+    except ApiKeyError:
+        return []
+    return [CompletionItem(role) for role in roles if role.startswith(incomplete)]
+
+
+def script(command: click.Command, shell: str) -> str:
+    """Return what *shell* must read to complete *command*."""
+    from click.shell_completion import get_completion_class
+
+    complete = get_completion_class(shell)
+    if complete is None:
+        raise ValueError(shell)
+    return complete(command, {}, "apikey", VARIABLE).source()

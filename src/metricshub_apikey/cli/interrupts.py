@@ -1,0 +1,72 @@
+"""
+Ctrl-C, and being asked to end (TERM, HUP): at any moment but the one that cannot be taken back.
+
+A signal raises `Interrupted` where the program is, and everything half done is undone on the way
+out. Once a change is being put in place it only is remembered: a key that is in the keystore must
+also be handed out.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+from metricshub_apikey.files.signals import SIGNALS
+
+
+class Interrupted(BaseException):
+    """Somebody asked the command to end, by the signal *number*."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("The command was interrupted.")
+        self.exit_code = 128 + number
+
+
+class Interrupts:
+    """The signals that end the command."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._heard: list[int] = []
+        self.exit_code = 0
+
+    def listen(self) -> None:
+        """Handle the signals from now on, except those the caller told us to ignore (nohup)."""
+        for number in SIGNALS:
+            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._receive)
+                self._heard.append(number)
+
+    def ignore(self) -> None:
+        """Leave the signals to the operating system, which ends the process without a word."""
+        for number in self._heard:
+            signal.signal(number, signal.SIG_DFL)
+
+    def hold(self) -> None:
+        """From now on remember the first signal, in `exit_code`, instead of raising it."""
+        self._held = True
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self._held and not self.exit_code:
+            self.exit_code = 128 + number
+        else:
+            self.ignore()  # whoever asks again means it
+            raise Interrupted(number)
+
+
+def forbid_core_dumps() -> None:
+    """
+    Keep secrets out of core dumps.
+
+    A limit of 1 byte is stricter than 0: Linux then starts no handler in `core_pattern` either,
+    which it does at 0.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    limit = 1 if hard == resource.RLIM_INFINITY else min(1, hard)
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))

@@ -1,0 +1,258 @@
+"""What the options common to all commands ask for, and what is made of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cached_property
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO
+
+from metricshub_apikey.activity.caller import caller
+from metricshub_apikey.activity.journal import Journal
+from metricshub_apikey.errors import (
+    ActivityError,
+    InvalidArgumentError,
+    MissingExtraError,
+    NotAgreedError,
+    PasswordError,
+    PolicyError,
+)
+from metricshub_apikey.keys.expiry import to_local
+from metricshub_apikey.keys.selection import Usage
+from metricshub_apikey.keystore.keystore import LOCK_TIMEOUT, Keystore, ignore_note
+from metricshub_apikey.keystore.location import Location, find_keystore
+from metricshub_apikey.keystore.passwords import STANDARD_INPUT, read_passwords
+from metricshub_apikey.policy.rules import STOCK, Policy
+from metricshub_apikey.registry.api_keys import ApiKeyRegistry, utc_now
+
+from .interrupts import Interrupts
+from .output import Form, Output
+from .views import NO_USAGE, View
+
+if TYPE_CHECKING:
+    from metricshub_apikey.activity.database import ActivityLog, Event
+    from metricshub_apikey.gateway.redis.record import RedisRecord
+    from metricshub_apikey.pkcs12.kdf import Passwords
+    from metricshub_apikey.policy.state import Address
+
+LAUNCHER_VARIABLE = "APIKEY_LAUNCHER"
+PASSWORD_FILE_VARIABLE = "METRICSHUB_KEYSTORE_PASSWORD_FILE"  # noqa: S105 - the name of a variable
+
+MAX_SECRET = 16_384
+
+COLORS = {"always": True, "never": False, "auto": None}
+
+
+class Session:
+    """One run of the command; the attributes without a default hold the common options."""
+
+    def __init__(self) -> None:
+        """Start with no option given."""
+        self.interrupts = Interrupts()
+        self.keystore: str | None = None
+        self.password_file: str | None = None
+        self.policy_file: str | None = None
+        self.state_url: str | None = None
+        self.lock_timeout: float | None = None
+        self.color: str = "auto"
+        self.output: str = "text"
+        self.quiet: bool = False
+        self._events: list[Event] = []
+
+    @cached_property
+    def out(self) -> Output:
+        """Where everything is printed."""
+        no_color = self.color == "auto" and bool(os.environ.get("NO_COLOR"))
+        color = False if no_color else COLORS[self.color]
+        return Output(Form.QUIET if self.quiet else Form(self.output), color=color)
+
+    @cached_property
+    def location(self) -> Location:
+        """Which keystore to use."""
+        launcher = os.environ.get(LAUNCHER_VARIABLE) or sys.argv[0]
+        return find_keystore(self.keystore, environ=os.environ, launcher=launcher)
+
+    @cached_property
+    def registry(self) -> ApiKeyRegistry:
+        """The API keys in that keystore, to be read or removed: no policy keeps one from that."""
+        return self._open(STOCK)
+
+    @cached_property
+    def issuing_registry(self) -> ApiKeyRegistry:
+        """The same, to be given keys that keep the policy."""
+        return self._open(self.policy)
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The rules in force."""
+        from metricshub_apikey.policy.file import find_policy, load
+
+        path = find_policy(self.policy_file, self.location.path, os.environ)
+        return STOCK if path is None else load(path)
+
+    def policy_or_error(self) -> Policy | PolicyError:
+        """Return the rules in force, or why they cannot be read."""
+        try:
+            return self.policy
+        except PolicyError as error:
+            return error
+
+    @property
+    def policy_path(self) -> str:
+        """Where a new policy file belongs."""
+        from metricshub_apikey.policy.file import named_policy, path_beside
+
+        named = named_policy(self.policy_file, os.environ)
+        return path_beside(self.location.path) if named is None else named
+
+    @cached_property
+    def activity(self) -> ActivityLog:
+        """Who did what, and when keys were used."""
+        from metricshub_apikey.activity.database import ActivityLog, path_beside
+
+        return ActivityLog(path_beside(self.location.path))
+
+    @property
+    def state(self) -> Address | None:
+        """Which server the gateways share; a policy that cannot be read names none."""
+        from metricshub_apikey.policy.state import find_state
+
+        policy = self.policy_or_error()
+        named = None if isinstance(policy, PolicyError) else policy.state
+        return find_state(self.state_url, named, os.environ)
+
+    @cached_property
+    def usage(self) -> Usage:
+        """When keys were last used; a warning where that cannot be read."""
+        try:
+            record = self._record()
+            return Usage(record.last_uses(), record.recording_since())
+        except (ActivityError, MissingExtraError) as error:
+            self.out.warn(f"{error.message} When keys were last used is unknown.")
+            return Usage()
+
+    def _record(self) -> ActivityLog | RedisRecord:
+        """Return where gateways write down uses."""
+        state = self.state
+        if state is None:
+            return self.activity
+        from metricshub_apikey.gateway.redis.record import RedisRecord
+
+        return RedisRecord(state)
+
+    def record_events(self) -> None:
+        """Write down what was done; call it when its result, perhaps a key, is handed out."""
+        events = self._events[:]
+        self._events.clear()
+        try:
+            if events:
+                self.activity.record(events)
+        except ActivityError as error:
+            self.out.warn_late(f"This is done, but not in the log: {error.message}")
+
+    def quiet_registry(self) -> ApiKeyRegistry:
+        """
+        Return the same for a shell that completes a word: nothing is printed or waited for.
+
+        Raises:
+            PasswordError: The password is not in a regular file.
+        """
+        if self._password_file is not None and not os.path.isfile(self._password_file):
+            raise PasswordError("The password is not in a regular file.")
+        keystore = Keystore(self.location.path, read_passwords(self._password_file, ignore_note))
+        return ApiKeyRegistry(keystore)
+
+    @cached_property
+    def passwords(self) -> Passwords:
+        """Of the keystore; read once, for they may come from a pipe."""
+        return read_passwords(self._password_file, self.out.warn)
+
+    @cached_property
+    def _keystore(self) -> Keystore:
+        return Keystore(
+            self.location.path,
+            self.passwords,
+            lock_timeout=LOCK_TIMEOUT if self.lock_timeout is None else self.lock_timeout,
+            notify=self.out.note,
+            before_commit=self.interrupts.hold,
+        )
+
+    def _open(self, policy: Policy) -> ApiKeyRegistry:
+        journal = Journal(lambda: caller(os.environ), self._events.extend)
+        return ApiKeyRegistry(self._keystore, policy=policy, journal=journal, notify=self.out.note)
+
+    def require_terminal(self) -> None:
+        """Check that there is a terminal to ask on; raises InvalidArgumentError."""
+        if self.out.form is Form.JSON or not self.out.can_ask():
+            raise InvalidArgumentError("Without a terminal to ask on, this needs --yes.")
+
+    def agree(self, question: str) -> None:
+        """Go on only if the user says yes to *question*; raises NotAgreedError."""
+        if not self.out.ask(question):
+            raise NotAgreedError("Nothing was changed.")
+
+    def history(self, fingerprint: str) -> Sequence[Event]:
+        """Return what was done to a key; nothing, and a warning, where that cannot be read."""
+        try:
+            return self.activity.history(fingerprint)
+        except ActivityError as error:
+            self.out.warn(error.message)
+            return ()
+
+    def view(self, *, usage: bool = False) -> View:
+        """Return what results need; with *usage* also when keys were last used."""
+        known = self.usage if usage else NO_USAGE
+        return View(self.out, self.location.path, self.now, known)
+
+    def read_secret(self, name: str) -> str:
+        """
+        Return the first line of standard input; on a terminal ask for it, and do not show it.
+
+        Raises:
+            InvalidArgumentError: The password comes from there, or it is no text.
+        """
+        if self._password_file == STANDARD_INPUT:
+            raise InvalidArgumentError("The password and the key cannot both be standard input.")
+        if sys.stdin is None:
+            return ""
+        if sys.stdin.isatty():
+            return _typed(name)
+        line = sys.stdin.buffer.readline(MAX_SECRET)
+        return line.decode("utf-8", "replace").rstrip("\r\n")
+
+    def open_stdin(self, *named: str) -> BinaryIO:
+        """
+        Return standard input, for a command whose files are *named*; it may be among them as `-`.
+
+        Raises:
+            InvalidArgumentError: It is, but there is none, or the password comes from there.
+        """
+        if STANDARD_INPUT in named and self._password_file == STANDARD_INPUT:
+            raise InvalidArgumentError("The password and a file cannot both be standard input.")
+        if STANDARD_INPUT in named and sys.stdin is None:
+            raise InvalidArgumentError("There is no standard input to read.")
+        return BytesIO() if sys.stdin is None else sys.stdin.buffer
+
+    @property
+    def _password_file(self) -> str | None:
+        if self.password_file is not None:
+            return self.password_file
+        return os.environ.get(PASSWORD_FILE_VARIABLE) or None
+
+    @property
+    def now(self) -> datetime:
+        """The local time, as a server on this machine sees it."""
+        return to_local(utc_now())
+
+
+def _typed(name: str) -> str:
+    """Return what somebody types unseen at the terminal; nothing, if they end the input."""
+    from getpass import getpass
+
+    try:
+        return getpass(f"{name}: ")
+    except EOFError:
+        return ""

@@ -1,0 +1,89 @@
+"""A new file, made before what goes into it: private until it is published."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from metricshub_apikey.errors import (
+    OutputError,
+)
+from metricshub_apikey.files import ownership, private
+
+
+class NewFile:
+    """A new file, mode 0600."""
+
+    def __init__(self, path: str) -> None:
+        """
+        Make the file; one that is there is never overwritten.
+
+        Raises:
+            OutputError: It exists, or it cannot be made.
+        """
+        self.path = path
+        self._kept = False
+        try:
+            self._descriptor = private.create_private(path)
+        except FileExistsError as error:
+            raise OutputError(f"{path} exists already; it is not overwritten.") from error
+        except OSError as error:
+            raise OutputError(f"{path} cannot be made: {error.strerror}.") from error
+
+    def write(self, text: str) -> None:
+        """Write *text* and a newline, safe on the disk; raises OSError."""
+        self.fill(text)
+        private.sync(self._descriptor)
+        private.sync_directory(os.path.dirname(self.path) or ".")
+
+    def fill(self, text: str) -> None:
+        """Write *text* and a newline, which the disk may not have yet; raises OSError."""
+        private.write_all(self._descriptor, f"{text}\n".encode())
+
+    def publish(self, owner: tuple[int, int] | None) -> None:
+        """Let everybody read it, and give it to user and group *owner*; raises OSError."""
+        if sys.platform == "win32":
+            return
+        os.fchmod(self._descriptor, 0o644)
+        if owner is not None:
+            os.fchown(self._descriptor, *owner)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def keep(self) -> None:
+        """Leave the file where it is, whatever comes: its key is in the keystore."""
+        self._kept = True
+
+    def discard(self) -> None:
+        """Remove the file, unless it is kept: there is no key for it."""
+        if not self._kept:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+
+def write_public(path: str, text: str) -> None:
+    """
+    Write *text* to a new file that everybody may read, with the owner of its folder.
+
+    The folder is made if need be, as for a new keystore.
+
+    Raises:
+        OutputError: It exists, or it cannot be written.
+    """
+    folder = os.path.abspath(os.path.dirname(path))
+    try:
+        private.make_directories(folder)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be made: {error.strerror}.") from error
+    file = NewFile(path)
+    try:
+        file.write(text)
+        file.publish(ownership.owner_for(folder))
+    except OSError as error:
+        file.discard()
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
+        file.close()

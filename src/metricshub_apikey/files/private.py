@@ -1,0 +1,78 @@
+"""Files and directories that only their owner may read, and forcing them to the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from . import ownership
+from .reading import open_flags
+
+
+def make_directories(path: str) -> None:
+    """Make the directory *path* and what is missing above it, mode 0700, safe on the disk."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for name in reversed(missing):
+        owner = ownership.owner_for(name)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700)
+            os.chmod(name, 0o700)
+            if owner is not None:
+                _give(name, owner)
+            sync_directory(os.path.dirname(name))
+
+
+def _give(directory: str, owner: tuple[int, int]) -> None:
+    if sys.platform == "win32":
+        return
+    try:
+        os.chown(directory, *owner)
+    except OSError:
+        os.rmdir(directory)
+        raise
+
+
+def create_private(path: str) -> int:
+    """Make a new file, mode 0600, and return its descriptor; raises OSError if *path* exists."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | open_flags("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
+    descriptor = os.open(path, flags, 0o600)
+    if sys.platform != "win32":
+        try:
+            os.fchmod(descriptor, 0o600)  # whatever the umask
+        except OSError:
+            os.close(descriptor)
+            os.unlink(path)
+            raise
+    return descriptor
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write *data* whole; the operating system may take it in pieces."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync(descriptor: int) -> None:
+    """Force the file's bytes to the disk itself; on macOS plain fsync stops at its cache."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
+def sync_directory(path: str) -> None:
+    """Force the directory's entries to the disk; Windows does that with the rename."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,81 @@
+"""One API key: its alias, its secret, when it ends, its metadata."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from .expiry import lifetime
+from .metadata import Metadata
+
+ENTRY_PREFIX = "api_key:"
+
+FIELDS = ("roles", "service_account", "description", "labels")
+"""The metadata that may be changed later."""
+
+MASK = "*" * 20
+SHOWN = 4
+
+
+class ApiKey(NamedTuple):
+    """
+    One API key.
+
+    Attributes:
+        alias: Its name, in lower case.
+        key: The secret, exactly as a client sends it; None where it cannot be read.
+        expires_on: Local date time from which on it is refused; None means never.
+        created_ms: Milliseconds since 1970 UTC; None where nobody recorded it.
+        unreadable: Why the entry cannot be read; None where it can.
+        metadata: Who made it, what for, what it may do.
+    """
+
+    alias: str
+    key: str | None
+    expires_on: datetime | None
+    created_ms: int | None
+    unreadable: str | None = None
+    metadata: Metadata = Metadata()
+
+    def __repr__(self) -> str:
+        """Show no secret."""
+        return f"ApiKey({self.alias!r}, {self.masked}, expires_on={self.expires_on})"
+
+    @property
+    def masked(self) -> str:
+        """20 asterisks and the last four characters; of a key that short, asterisks alone."""
+        if self.key is None or len(self.key) <= SHOWN:
+            return MASK
+        return MASK + self.key[-SHOWN:]
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was made, in UTC; None where nobody recorded it."""
+        return (
+            None if self.created_ms is None else datetime.fromtimestamp(self.created_ms / 1000, UTC)
+        )
+
+    @property
+    def lifetime(self) -> timedelta | None:
+        """From its creation to its expiry, in whole seconds; None where one is unknown."""
+        if self.expires_on is None or self.created_at is None:
+            return None
+        return lifetime(self.created_at, self.expires_on)
+
+    @property
+    def principal(self) -> str:
+        """Whom a service sees: the service account, or else the alias."""
+        return self.metadata.service_account or self.alias
+
+    def expired(self, now: datetime) -> bool:
+        """Return whether a server whose clock shows *now* (local) refuses the key."""
+        return self.expires_on is not None and self.expires_on <= now
+
+
+def differences(old: ApiKey, new: ApiKey) -> tuple[str, ...]:
+    """Return in words what differs, of what may be changed: such as `expiry` and `roles`."""
+    changed = [
+        name for name in FIELDS if getattr(old.metadata, name) != getattr(new.metadata, name)
+    ]
+    expiry = ["expiry"] if old.expires_on != new.expires_on else []
+    return tuple(expiry + [name.replace("_", " ") for name in changed])

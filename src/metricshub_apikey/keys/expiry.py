@@ -1,0 +1,211 @@
+"""
+When a key ends: what a user may type, what is stored, and which instant it is.
+
+What is stored is a local date time without a zone, in whole seconds, because a stock server
+compares it with the clock on its wall.
+
+    >>> text(parse_date_time("2027-12-31"))
+    '2027-12-31T23:59:59'
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from metricshub_apikey.errors import EntryUnreadableError, InvalidArgumentError
+
+SECOND = timedelta(seconds=1)
+
+UNITS = {
+    "y": timedelta(days=365),
+    "w": timedelta(weeks=1),
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+}
+
+TYPED = (
+    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:T(?P<minute>(?:[01][0-9]|2[0-3]):[0-9]{2})(?:(?P<second>:[0-9]{2})(?:\.[0-9]+)?)?"
+    r"(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
+DURATION = r"(?:[0-9]{1,6}[ywdhm])+"
+
+STORED = (
+    r"(?P<year>[0-9]{4}|-[0-9]{4,10}|\+[0-9]{5,10})(?P<day>-[0-9]{2}-[0-9]{2})"
+    r"[Tt](?P<minute>(?:[01][0-9]|2[0-3]):[0-9]{2})(?:(?P<second>:[0-9]{2})(?:\.(?P<fraction>[0-9]{0,9}))?)?"
+)
+"""The grammar of Java's `LocalDateTime.parse` (ISO_LOCAL_DATE_TIME)."""
+
+LAST_JAVA_YEAR = 999_999_999
+LEAP_YEAR, COMMON_YEAR = "2000", "2001"
+
+
+def text(expires_on: datetime) -> str:
+    """Return a local date time as it is stored and shown: `YYYY-MM-DDThh:mm:ss`."""
+    return expires_on.isoformat(timespec="seconds")
+
+
+def utc_text(moment: datetime) -> str:
+    """Return an instant as RFC 3339 in UTC."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def parse_date_time(typed: str) -> datetime:
+    """
+    Return the local date time a user typed, in whole seconds, never later than typed.
+
+    Args:
+        typed: `YYYY-MM-DDThh:mm[:ss[.fraction]]`, local or with `Z` or an offset, or
+            `YYYY-MM-DD` for the last second of that day.
+
+    Raises:
+        InvalidArgumentError: It is none of these.
+    """
+    found = re.fullmatch(TYPED, typed)
+    if found is None:
+        raise _not_a_date_time(typed)
+    minute, second, zone = found["minute"], found["second"], found["zone"]
+    time = "23:59:59" if minute is None else minute + (second or ":00")
+    try:
+        moment = datetime.fromisoformat(f"{found['date']}T{time}{zone or ''}")
+        return moment if zone is None else on_the_wall(moment)
+    except (ValueError, OverflowError):
+        raise _not_a_date_time(typed) from None
+
+
+def _not_a_date_time(typed: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"'{typed}' is not a date time; use YYYY-MM-DDThh:mm:ss.")
+
+
+def parse_duration(typed: str) -> timedelta:
+    """
+    Return a length of time such as `90d`, `12h`, `30m`, `2w`, `1y` (365 days) or `1d12h`.
+
+    Raises:
+        InvalidArgumentError: It is no such text.
+    """
+    if not re.fullmatch(DURATION, typed):
+        raise InvalidArgumentError(
+            f"'{typed}' is not a length of time; use 90d, 12h, 30m, 2w, 1y or 1d12h."
+        )
+    parts = re.findall(r"([0-9]+)(.)", typed)
+    try:
+        return sum((int(count) * UNITS[unit] for count, unit in parts), start=timedelta())
+    except OverflowError:
+        raise _too_late() from None
+
+
+def after(now: datetime, duration: timedelta) -> datetime:
+    """
+    Return the local date time *duration* after the instant *now*, in whole seconds, not later.
+
+    Raises:
+        InvalidArgumentError: That is after the year 9999.
+    """
+    try:
+        return on_the_wall(now + duration)
+    except OverflowError:
+        raise _too_late() from None
+
+
+def _too_late() -> InvalidArgumentError:
+    return InvalidArgumentError("The expiration is after the year 9999.")
+
+
+def to_local(moment: datetime) -> datetime:
+    """
+    Return what a clock on the wall here shows at the instant *moment*, in whole seconds.
+
+    At the ends of the calendar that is its first or its last second.
+    """
+    try:
+        return on_the_wall(moment)
+    except OverflowError:
+        end = datetime.max if moment.year > 1 else datetime.min
+        return end.replace(microsecond=0)
+
+
+def on_the_wall(moment: datetime) -> datetime:
+    """Do as `to_local`; at the ends of the calendar raise OverflowError."""
+    return moment.astimezone().replace(tzinfo=None, microsecond=0, fold=0)
+
+
+def instants(expires_on: datetime) -> tuple[datetime, datetime]:
+    """
+    Return the first and the last instant, in UTC, that a local date time can mean.
+
+    They differ where the clock change makes it ambiguous or leaves it out. A key must not live
+    longer than asked, so the first one counts.
+    """
+    both = []
+    for fold in (0, 1):
+        try:
+            both.append(expires_on.replace(fold=fold).astimezone(UTC))
+        except (ValueError, OverflowError):  # at the ends of the calendar
+            both.append(expires_on.replace(tzinfo=UTC))
+    return min(both), max(both)
+
+
+def lifetime(created_at: datetime, expires_on: datetime) -> timedelta:
+    """
+    Return how long a key was meant to live, in whole seconds.
+
+    It is rounded up: the expiry lacks the fraction of a second that the creation has.
+
+    Args:
+        created_at: An instant, with a zone.
+        expires_on: Local date time.
+    """
+    exact = instants(expires_on)[0] - created_at
+    return -(-exact // SECOND) * SECOND
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """Return how far away *moment* is from *now*, rounded: `in 12 days`, `3 hours ago`."""
+    seconds = (moment - now).total_seconds()
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        count = round(abs(seconds) / size)
+        if count and abs(seconds) >= size / 2:
+            length = f"{count:,} {unit}{'s' if count > 1 else ''}"
+            return f"in {length}" if seconds > 0 else f"{length} ago"
+    return "in a moment" if seconds > 0 else "just now"
+
+
+def parse_stored(stored: str) -> datetime:
+    """
+    Return a stored expiry, if a stock server can read it.
+
+    Years that Python's calendar lacks become its first or last moment.
+
+    Raises:
+        EntryUnreadableError: Java's `LocalDateTime.parse` would refuse it.
+    """
+    found = re.fullmatch(STORED, stored)
+    year = int(found["year"]) if found else 0
+    if found is None or abs(year) > LAST_JAVA_YEAR or (not year and found["year"][0] == "-"):
+        raise _odd_expiry()
+    inside = 1 <= year <= datetime.max.year
+    shown = f"{year:04}" if inside else _stand_in(year)
+    fraction = (found["fraction"] or "0")[:6]
+    try:
+        moment = datetime.fromisoformat(
+            f"{shown}{found['day']}T{found['minute']}{found['second'] or ':00'}.{fraction:0<6}"
+        )
+    except ValueError:
+        raise _odd_expiry() from None
+    if inside:
+        return moment
+    return datetime.max if year > 0 else datetime.min
+
+
+def _stand_in(year: int) -> str:
+    """Return a year with as many days as *year*, to check a date in it."""
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    return LEAP_YEAR if leap else COMMON_YEAR
+
+
+def _odd_expiry() -> EntryUnreadableError:
+    # Not quoted: in a key with two underscores it is a part of the key.
+    return EntryUnreadableError("its expiry is not a date time")

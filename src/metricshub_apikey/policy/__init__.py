@@ -1,0 +1,1 @@
+"""What keys may be and do: the rules; it must not know where keys are kept."""

@@ -1,0 +1,1 @@
+"""What can be done with API keys; it must not know the terminal, HTTP or the words of an answer."""

@@ -1,0 +1,206 @@
+"""
+Replacing a key by a new one under the same alias, while the old one goes on working for a time.
+
+The old key becomes `ALIAS.prev`. Everything happens in one write, so there is never a moment
+without a key that works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from metricshub_apikey.errors import (
+    EntryUnreadableError,
+    InvalidArgumentError,
+    NotRotatedError,
+    RotationPendingError,
+)
+from metricshub_apikey.keys import entries
+from metricshub_apikey.keys.alias import MAX_ALIAS
+from metricshub_apikey.keys.api_key import ENTRY_PREFIX, ApiKey
+from metricshub_apikey.keys.entries import RandomBytes
+from metricshub_apikey.keys.expiry import after, text, to_local
+from metricshub_apikey.pkcs12.bag import fold
+from metricshub_apikey.pkcs12.store import Store
+from metricshub_apikey.policy.rules import Policy
+
+PREVIOUS = ".prev"
+
+
+class Rotation(NamedTuple):
+    """
+    What became of a key.
+
+    Attributes:
+        new: The key that has the alias now.
+        old: The one that had it; its expiry is the end of the overlap.
+        kept: Whether the old one still works, under its other alias.
+    """
+
+    new: ApiKey
+    old: ApiKey
+    kept: bool
+
+    @property
+    def consequence(self) -> str:
+        """What became of the old key, in a few words."""
+        if self.kept and self.old.expires_on is not None:
+            return f"old key works until {text(self.old.expires_on)}"
+        return "old key ended"
+
+
+def previous_alias(alias: str) -> str:
+    """Return the alias of the old key while a rotation is pending."""
+    return fold(alias) + PREVIOUS
+
+
+def is_previous(key: ApiKey) -> bool:
+    """Return whether *key* is an old one that a rotation has left."""
+    return key.metadata.rotated_at is not None and key.alias.endswith(PREVIOUS)
+
+
+def left_behind(store: Store, aliases: Iterable[str], *, now: datetime) -> list[str]:
+    """Return those of the *aliases* whose old key, which a rotation has left, still works."""
+    found = entries.by_alias(store)
+    old = {alias: previous_alias(alias) for alias in aliases if previous_alias(alias) in found}
+    keys = entries.read(store, {previous: found[previous] for previous in old.values()})
+    return [
+        alias
+        for alias, previous in old.items()
+        if is_previous(keys[previous]) and not keys[previous].expired(to_local(now))
+    ]
+
+
+def is_due(key: ApiKey, *, now: datetime, within: timedelta) -> bool:
+    """Return whether *key* expires within that time; of one that cannot be read nobody knows."""
+    ends = key.expires_on
+    return key.unreadable is not None or (ends is not None and ends <= after(now, within))
+
+
+def rotate(
+    store: Store,
+    alias: str,
+    renew: Callable[[ApiKey], ApiKey],
+    *,
+    now: datetime,
+    overlap: timedelta,
+    within: timedelta | None,
+    random_bytes: RandomBytes,
+) -> Rotation | None:
+    """
+    Put a new key in the place of *alias*; keep the old one under another alias for the *overlap*.
+
+    Args:
+        store: Where the key is.
+        alias: Letter case is ignored.
+        renew: Makes the new key from the old one.
+        now: The current instant.
+        overlap: How long the old key goes on working, never longer than it would have.
+        within: Do nothing, and return None, unless the key expires within this time.
+        random_bytes: Returns that many random bytes.
+
+    Raises:
+        ApiKeyError: As `require_rotatable` says, and what *renew* raises.
+    """
+    bag, old = entries.find(store, alias)
+    if within is not None and not is_due(old, now=now, within=within):
+        return None
+    require_rotatable(store, old, now=now)
+    new = renew(old)
+    store.replace({bag: entries.new_bag(store, new, random_bytes)})
+    store.remove(store.find(ENTRY_PREFIX + previous_alias(alias)))
+    end = after(now, overlap)
+    ends = end if old.expires_on is None else min(end, old.expires_on)
+    metadata = old.metadata._replace(rotated_at=now.replace(microsecond=0))
+    previous = old._replace(alias=previous_alias(alias), expires_on=ends, metadata=metadata)
+    kept = ends > to_local(now)
+    if kept:
+        _require_room(old)
+        store.adopt(entries.revised_bag(store, bag, old, previous, random_bytes))
+    return Rotation(new, previous, kept)
+
+
+def require_rotatable(store: Store, key: ApiKey, *, now: datetime) -> None:
+    """
+    Check that *key* can be rotated at the instant *now*.
+
+    Raises:
+        EntryUnreadableError: Its value cannot be read, so it could not go on working.
+        InvalidArgumentError: It is the old key of a rotation itself.
+        RotationPendingError: The last rotation's old key still works.
+        KeyExistsError: Another key has the alias that the old one would get.
+    """
+    if is_previous(key):
+        raise InvalidArgumentError(f"'{key.alias}' is the old key of a rotation.")
+    if key.unreadable is not None:
+        raise EntryUnreadableError(
+            f"The API key '{key.alias}' cannot be read: {key.unreadable}.",
+            hint="Revoke it, then create it again.",
+        )
+    if not store.find(ENTRY_PREFIX + previous_alias(key.alias)):
+        return
+    _, previous = entries.find(store, previous_alias(key.alias))
+    if not is_previous(previous):
+        entries.require_free(store, previous.alias)
+    if not previous.expired(to_local(now)):
+        until = f" until {text(previous.expires_on)}" if previous.expires_on else ""
+        raise RotationPendingError(
+            f"The API key '{key.alias}' has just been rotated: its old key works{until}.",
+            hint=f"Once nobody uses the old key, end it: apikey rotate {key.alias} --finish",
+        )
+
+
+def _require_room(key: ApiKey) -> None:
+    if len(previous_alias(key.alias)) > MAX_ALIAS:
+        raise InvalidArgumentError(
+            f"An alias of more than {MAX_ALIAS - len(PREVIOUS)} characters leaves no room for "
+            f"'{PREVIOUS}', so its key can only be rotated without an overlap."
+        )
+
+
+def next_expiry(
+    key: ApiKey, *, now: datetime, asked: datetime | None, policy: Policy
+) -> datetime | None:
+    """
+    Return when the key that follows *key* ends: by default after a life of the same length.
+
+    Args:
+        key: The old key.
+        now: The current instant.
+        asked: What the user wants, as local time; None for the default.
+        policy: Whose default counts where the old key had no expiry.
+
+    Raises:
+        InvalidArgumentError: Nobody knows how long the old key's life was meant to be.
+    """
+    if asked is not None:
+        return asked
+    length = key.lifetime
+    if key.expires_on is None:
+        length = policy.default_lifetime
+    elif length is None:
+        raise InvalidArgumentError(
+            f"Nobody recorded when '{key.alias}' was created; say how long the new key shall live."
+        )
+    return None if length is None else after(now, length)
+
+
+def finish(store: Store, alias: str) -> tuple[ApiKey, ApiKey | None]:
+    """
+    Remove the old key that the rotation of *alias* has left.
+
+    Returns:
+        The old key, and the one that has the alias now, if it is still there.
+
+    Raises:
+        NotRotatedError: There is no such old key.
+    """
+    previous = store.find(ENTRY_PREFIX + previous_alias(alias))
+    old = entries.find(store, previous_alias(alias))[1] if previous else None
+    if old is None or not is_previous(old):
+        raise NotRotatedError(f"There is no old key of '{alias}' to remove.")
+    store.remove(previous)
+    present = store.find(ENTRY_PREFIX + alias)
+    return old, entries.find(store, alias)[1] if present else None

@@ -1,0 +1,120 @@
+"""
+Would this key be accepted now, and if not, why?
+
+    >>> token_in("Authorization: Bearer 3f2b1c4d")
+    '3f2b1c4d'
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from metricshub_apikey.activity.database import Event
+from metricshub_apikey.errors import InvalidArgumentError
+from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.expiry import text, to_local
+from metricshub_apikey.keys.prefixed import is_intact
+from metricshub_apikey.policy import permission
+from metricshub_apikey.policy.rules import Policy
+
+SCHEME = re.compile(r"\s*(?:authorization\s*:)?\s*(?:bearer\s+)?", re.IGNORECASE)
+LIKE_A_KEY = re.compile(r"[!-~]{4,512}")
+
+ENDED_BY = {"revoke": "revoked", "prune": "revoked", "rotate": "rotated", "finish": "rotated"}
+
+
+class Verdict(NamedTuple):
+    """
+    Whether a key would be accepted.
+
+    Attributes:
+        reason: A stable name for scripts: `accepted`, `malformed`, `mistyped`, `unknown`,
+            `expired`, `revoked`, `rotated`, `no-role` or `not-permitted`.
+        sentence: The same for people.
+        key: Which key it is, where it is in the keystore.
+    """
+
+    reason: str
+    sentence: str
+    key: ApiKey | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it would be accepted."""
+        return self.reason == "accepted"
+
+
+class Demand(NamedTuple):
+    """What a key must be allowed besides: these roles, and this request (`POST /api/x`)."""
+
+    roles: Sequence[str] = ()
+    request: str | None = None
+
+
+def token_in(line: str) -> str:
+    """Return the key in an `Authorization` header line, with or without its name and scheme."""
+    return SCHEME.sub("", line, count=1).strip()
+
+
+def verify(
+    token: str,
+    keys: Iterable[ApiKey],
+    *,
+    now: datetime,
+    policy: Policy,
+    demand: Demand,
+    history: Callable[[str], Sequence[Event]],
+) -> Verdict:
+    """
+    Decide about one *token*.
+
+    Args:
+        token: What a client sends.
+        keys: All keys of the keystore; each is compared in constant time.
+        now: The local time.
+        policy: What roles allow.
+        demand: What the key must be allowed besides.
+        history: Returns what is recorded of a token that is not in the keystore.
+    """
+    found = None
+    for key in keys:
+        if key.key and hmac.compare_digest(key.key.encode(), token.encode("utf-8", "replace")):
+            found = key
+    if found is None:
+        return _absent(token, history)
+    if found.expires_on is not None and found.expired(now):
+        return Verdict("expired", f"expired since {text(found.expires_on)}", found)
+    return _allowed(found, policy, demand) or Verdict("accepted", "accepted", found)
+
+
+def _absent(token: str, history: Callable[[str], Sequence[Event]]) -> Verdict:
+    if is_intact(token) is False:
+        return Verdict("mistyped", "mistyped: its checksum does not fit")
+    if not LIKE_A_KEY.fullmatch(token):
+        return Verdict("malformed", "malformed: no API key looks like this")
+    ends = [event for event in history(token) if event.action in ENDED_BY]
+    if ends:
+        ended = ENDED_BY[ends[-1].action]
+        at = text(to_local(ends[-1].at))
+        return Verdict(ended, f"'{ends[-1].alias}', {ended} at {at} by {ends[-1].actor}")
+    return Verdict("unknown", "unknown: it is not in this keystore")
+
+
+def _allowed(key: ApiKey, policy: Policy, demand: Demand) -> Verdict | None:
+    lacking = [role for role in demand.roles if role not in key.metadata.roles]
+    if lacking:
+        return Verdict("no-role", f"it does not have the role '{lacking[0]}'", key)
+    if demand.request is None:
+        return None
+    method, _, target = demand.request.partition(" ")
+    try:
+        permitted = policy.permits(key.metadata.roles, method, permission.normalise(target.strip()))
+    except InvalidArgumentError as error:
+        return Verdict("not-permitted", f"no role permits such a path: {error.message}", key)
+    if not permitted:
+        return Verdict("not-permitted", f"none of its roles permits {demand.request}", key)
+    return None

@@ -1,0 +1,1 @@
+"""What an administrator looks at: checks, repair, leaks; it must not know the terminal."""

@@ -1,0 +1,299 @@
+"""What is well with a keystore and its keys, and what is not; `repair` is elsewhere."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from typing import NamedTuple
+
+from metricshub_apikey.activity import database
+from metricshub_apikey.errors import (
+    DamagedError,
+    EntryUnreadableError,
+    KeystoreError,
+    LimitError,
+    NotAKeystoreError,
+    PolicyError,
+    ReadFailedError,
+    UnsafeLocationError,
+    UnsupportedError,
+)
+from metricshub_apikey.files import lock, ownership, replacing
+from metricshub_apikey.keys import entries
+from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.expiry import to_local
+from metricshub_apikey.keys.selection import Usage
+from metricshub_apikey.pkcs12.bag import Bag
+from metricshub_apikey.pkcs12.kdf import KdfParameters
+from metricshub_apikey.pkcs12.pbe import Pbes2
+from metricshub_apikey.pkcs12.store import Store
+from metricshub_apikey.policy.rules import Policy
+from metricshub_apikey.registry.api_keys import ApiKeyRegistry
+from metricshub_apikey.registry.rotation import is_previous
+
+UNUSED_FOR = timedelta(days=90)
+MODERN_ITERATIONS = 10_000
+NAMED = 5
+
+
+class Severity(IntEnum):
+    """How bad a finding is; the numbers are the exit codes of the command."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+class Finding(NamedTuple):
+    """
+    One thing that was looked at.
+
+    Attributes:
+        check: A stable name for scripts.
+        severity: How bad it is.
+        sentence: What was found.
+        hint: What to do, where there is something to do.
+        aliases: The keys it is about.
+    """
+
+    check: str
+    severity: Severity
+    sentence: str
+    hint: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
+class Thresholds(NamedTuple):
+    """When an expiry is near, and when it is very near."""
+
+    warn: timedelta = timedelta(days=30)
+    critical: timedelta = timedelta(days=7)
+
+
+def check_file(path: str) -> Iterator[Finding]:
+    """Look at the rights of the keystore, its directory, and what lies beside it."""
+    path = os.path.realpath(path)
+    try:
+        ownership.check_directory(path, lock.lock_path(path))
+    except UnsafeLocationError as error:
+        yield Finding("directory", Severity.CRITICAL, f"{path} {error.message}.", error.hint)
+    else:
+        yield Finding("directory", Severity.OK, "Nobody else can replace the file.")
+    if sys.platform != "win32":
+        yield _check_mode(path)
+    leftovers = replacing.leftovers(path) + replacing.leftovers(database.path_beside(path))
+    if leftovers:
+        sentence = f"{_some(leftovers)}: left by a writer that was killed."
+        yield Finding("leftovers", Severity.WARNING, sentence, "Remove them: apikey check --fix")
+
+
+def _check_mode(path: str) -> Finding:
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    shown = f"The file has mode {mode:04o}"
+    if mode & ownership.TOO_MUCH:
+        hint = "Take those rights away: apikey check --fix"
+        who = "others may read or change it" if mode & stat.S_IRWXO else "its group may change it"
+        return Finding("mode", Severity.CRITICAL, f"{shown}: {who}.", hint)
+    odd = ownership.odd_owner(path)
+    return Finding("mode", Severity.WARNING if odd else Severity.OK, odd or f"{shown}.")
+
+
+def check_entries(store: Store, keys: Sequence[ApiKey]) -> Iterator[Finding]:
+    """Look for what a stock server stumbles over, and for what hides another key."""
+    unreadable = tuple(key.alias for key in keys if key.unreadable is not None)
+    if unreadable:
+        yield Finding(
+            "entries",
+            Severity.CRITICAL,
+            f"{_some(unreadable)} cannot be read: a stock server refuses every key after it.",
+            "Mend an expiry written by hand: apikey check --fix; else revoke the key.",
+            unreadable,
+        )
+    hidden = tuple(a for a, bags in entries.all_by_alias(store).items() if len(bags) > 1)
+    if hidden:
+        sentence = f"{_some(hidden)}: stored several times; the last one counts."
+        yield Finding("duplicates", Severity.WARNING, sentence, "Revoke and create it.", hidden)
+    if not unreadable and not hidden:
+        yield Finding("entries", Severity.OK, f"{len(keys):,} API keys can be read.")
+
+
+def check_expiry(
+    keys: Iterable[ApiKey], *, now: datetime, thresholds: Thresholds
+) -> Iterator[Finding]:
+    """
+    Look for keys that have expired or will soon.
+
+    The old key of a rotation is meant to expire, so it is no cause for alarm.
+
+    Args:
+        keys: The keys.
+        now: The local time.
+        thresholds: What soon means.
+    """
+    groups: dict[str, list[str]] = {"expired": [], "over": [], "critical": [], "warn": []}
+    for key in keys:
+        if key.expires_on is None:
+            continue
+        left = key.expires_on - now
+        if is_previous(key):
+            name = "over" if left <= timedelta() else ""
+        elif left <= timedelta():
+            name = "expired"
+        else:
+            name = "critical" if left <= thresholds.critical else "warn"
+            name = name if left <= thresholds.warn or name == "critical" else ""
+        if name:
+            groups[name].append(key.alias)
+    if not any(groups.values()):
+        yield Finding("expiry", Severity.OK, "No key has expired or will soon.")
+    yield from _expiry_findings(groups)
+
+
+def _expiry_findings(groups: dict[str, list[str]]) -> Iterator[Finding]:
+    rotate = "Replace it: apikey rotate ALIAS"
+    for name, check, severity, what, hint in (
+        ("expired", "expired", Severity.CRITICAL, "expired", f"{rotate}; or revoke it"),
+        ("critical", "expiring", Severity.CRITICAL, "about to expire", rotate),
+        ("warn", "expiring", Severity.WARNING, "expiring soon", rotate),
+        ("over", "rotated", Severity.OK, "old key of a rotation, over", "apikey prune"),
+    ):
+        aliases = tuple(groups[name])
+        if aliases:
+            yield Finding(check, severity, f"{_some(aliases)}: {what}.", hint, aliases)
+
+
+def check_use(keys: Iterable[ApiKey], usage: Usage, *, now: datetime) -> Iterator[Finding]:
+    """Look for keys that nobody has used for a long time; *now* is the current instant."""
+    since = now - UNUSED_FOR
+    idle = tuple(key.alias for key in keys if usage.unused(key, since=since))
+    if idle:
+        sentence = f"{_some(idle)}: not used for {UNUSED_FOR.days} days."
+        yield Finding("unused", Severity.WARNING, sentence, "Revoke what nobody needs.", idle)
+    elif usage.since is not None:
+        yield Finding("unused", Severity.OK, f"No key lay idle for {UNUSED_FOR.days} days.")
+
+
+def check_policy(keys: Iterable[ApiKey], policy: Policy | PolicyError) -> Iterator[Finding]:
+    """Look for keys that break the policy; or say that it cannot be read."""
+    if isinstance(policy, PolicyError):
+        yield Finding("policy", Severity.CRITICAL, policy.message, policy.hint)
+        return
+    if policy.path is None:
+        return
+    guilty = tuple(key.alias for key in keys if breaches(key, policy))
+    if guilty:
+        sentence = f"{_some(guilty)}: against the policy."
+        yield Finding("policy", Severity.WARNING, sentence, "See: apikey policy check", guilty)
+    else:
+        yield Finding("policy", Severity.OK, f"Every key keeps {policy.path}.")
+
+
+def breaches(key: ApiKey, policy: Policy) -> list[str]:
+    """Return, as sentences, the rules that an existing key breaks; an old key's life is short."""
+    if key.unreadable is not None or is_previous(key):
+        return []
+    # Of a key that nobody dated, no life is too long.
+    created_at = key.created_at or datetime.max.replace(tzinfo=UTC)
+    found = policy.breaches(
+        expires_on=key.expires_on, created_at=created_at, roles=key.metadata.roles
+    )
+    return [breach.sentence for breach in found]
+
+
+def check_algorithms(store: Store, keys: Iterable[ApiKey]) -> Iterator[Finding]:
+    """Tell which protection is that of old Java versions; nothing has to be done at once."""
+    found = entries.by_alias(store)
+    old = tuple(key.alias for key in keys if _is_old(found, key))
+    if old:
+        sentence = f"{_some(old)}: encrypted as old Java versions did."
+        hint = "A rotated key is encrypted as today."
+        yield Finding("algorithms", Severity.OK, sentence, hint, old)
+    scheme = store.seal.scheme if store.seal else None
+    if isinstance(scheme, KdfParameters) and scheme.hash_name == "sha1":
+        sentence = "The file's MAC is that of old Java versions; the next change renews it."
+        yield Finding("algorithms", Severity.OK, sentence)
+
+
+def _is_old(found: Mapping[str, Bag], key: ApiKey) -> bool:
+    try:
+        algorithm = found[key.alias].encrypted().algorithm
+    except EntryUnreadableError:
+        return False
+    return not isinstance(algorithm, Pbes2) or algorithm.kdf.iterations < MODERN_ITERATIONS
+
+
+def _some(names: Sequence[str]) -> str:
+    """Name a few of *names*."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+class Report(NamedTuple):
+    """
+    All that was found.
+
+    Attributes:
+        findings: In the order of the checks.
+        keys: The keys, where the keystore could be read.
+        usage: What is known of their use.
+        done: What was mended, each a sentence.
+    """
+
+    findings: tuple[Finding, ...]
+    keys: tuple[ApiKey, ...] = ()
+    usage: Usage = Usage()
+    done: tuple[str, ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is altogether."""
+        return max((finding.severity for finding in self.findings), default=Severity.OK)
+
+
+def examine(
+    registry: ApiKeyRegistry,
+    *,
+    policy: Policy | PolicyError,
+    usage: Usage,
+    now: datetime,
+    thresholds: Thresholds,
+) -> Report:
+    """
+    Do all checks.
+
+    Args:
+        registry: The keys.
+        policy: The rules, or why they cannot be read.
+        usage: What is known of the keys' use.
+        now: The current instant.
+        thresholds: Which expiries are near.
+    """
+    keystore = registry.keystore
+    try:
+        store = keystore.read()
+        if not os.path.exists(keystore.path):
+            raise ReadFailedError("does not exist").at(keystore.path)
+        with keystore.named_in_errors():
+            keys = tuple(entries.read(store, entries.by_alias(store)).values())
+        file_findings = list(check_file(keystore.path))
+    except (DamagedError, NotAKeystoreError, UnsupportedError, LimitError) as error:
+        return Report((Finding("opens", Severity.CRITICAL, error.message, error.hint),))
+    except (KeystoreError, OSError) as error:
+        said = Finding("opens", Severity.UNKNOWN, str(error), getattr(error, "hint", None))
+        return Report((said,))
+    count = f"{len(store.bags):,} entries, {len(keys):,} of them API keys"
+    findings = [
+        Finding("opens", Severity.OK, f"The keystore opens: {count}."),
+        *file_findings,
+        *check_entries(store, keys),
+        *check_expiry(keys, now=to_local(now), thresholds=thresholds),
+        *check_use(keys, usage, now=now),
+        *check_policy(keys, policy),
+        *check_algorithms(store, keys),
+    ]
+    return Report(tuple(findings), keys, usage)

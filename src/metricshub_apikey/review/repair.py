@@ -1,0 +1,111 @@
+"""Mending what can be mended without losing anything: rights, leftovers, expiries typed by hand."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from datetime import datetime
+
+from metricshub_apikey.activity.database import path_beside
+from metricshub_apikey.errors import (
+    AccessDeniedError,
+    EntryUnreadableError,
+    InvalidArgumentError,
+    WriteFailedError,
+)
+from metricshub_apikey.files import ownership, reading, replacing
+from metricshub_apikey.keys import entries
+from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.entries import RandomBytes
+from metricshub_apikey.keys.expiry import parse_date_time, text
+from metricshub_apikey.keys.value import SEPARATOR
+from metricshub_apikey.pkcs12.bag import Bag
+from metricshub_apikey.pkcs12.store import Store
+from metricshub_apikey.registry.api_keys import ApiKeyRegistry
+
+
+def repair(registry: ApiKeyRegistry) -> list[str]:
+    """
+    Mend the keystore, in one write if an entry must change, and return what was done.
+
+    Where there is no file, nothing is done.
+
+    Raises:
+        AccessDeniedError: The rights of the file may not be changed.
+        KeystoreError: The keystore could not be changed; see `Keystore.update`.
+    """
+    path = os.path.realpath(registry.keystore.path)
+    if not os.path.exists(path):
+        return []
+    try:
+        return _repair(registry, path)
+    except OSError as error:
+        raise WriteFailedError(f"{path} cannot be mended: {error.strerror}.") from error
+
+
+def _repair(registry: ApiKeyRegistry, path: str) -> list[str]:
+    database = path_beside(path)
+    left = replacing.leftovers(path) + replacing.leftovers(database)
+    random_bytes = registry.keystore.random_bytes
+    mended = registry.keystore.update(lambda store: _mend_expiries(store, random_bytes))
+    registry.journal.write("fix", mended, registry.clock(), "expiry")
+    done = [
+        f"The expiry of '{key.alias}' is now {text(key.expires_on)}."
+        for key in mended
+        if key.expires_on
+    ]
+    replacing.remove_leftovers(database)
+    gone = set(left) - {*replacing.leftovers(path), *replacing.leftovers(database)}
+    return done + [f"{name} is removed." for name in sorted(gone)] + _tighten(path)
+
+
+def _tighten(path: str) -> list[str]:
+    """Take away the rights that nobody but the owner needs."""
+    if sys.platform == "win32":
+        return []
+    # Opened, so that a link that somebody puts there now is not followed.
+    flags = reading.open_flags("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")
+    descriptor = os.open(path, os.O_RDONLY | flags)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        kept = mode & ~ownership.TOO_MUCH
+        if kept == mode:
+            return []
+        os.fchmod(descriptor, kept)
+    except PermissionError as error:
+        raise AccessDeniedError(
+            f"Access denied to {path}.", hint=ownership.access_hint(path)
+        ) from error
+    finally:
+        os.close(descriptor)
+    return [f"The file's mode is now {kept:04o}."]
+
+
+def _mend_expiries(store: Store, random_bytes: RandomBytes) -> list[ApiKey]:
+    """Rewrite the expiries that a person can read and a stock server cannot."""
+    found = entries.by_alias(store)
+    broken = [key for key in entries.read(store, found).values() if key.unreadable]
+    values = store.values(found[key.alias] for key in broken)
+    mended = []
+    revised: dict[Bag, Bag] = {}
+    for old, value in zip(broken, values, strict=True):
+        readable = None if isinstance(value, EntryUnreadableError) else _mend(value)
+        if readable is not None:
+            key, moment = readable
+            new = old._replace(key=key, expires_on=moment, unreadable=None)
+            bag = found[old.alias]
+            revised[bag] = entries.revised_bag(store, bag, old, new, random_bytes)
+            mended.append(new)
+    store.replace(revised)
+    return mended
+
+
+def _mend(value: bytes) -> tuple[str, datetime] | None:
+    """Return the key and the expiry in the value of an entry; None if that is no time."""
+    try:
+        key, *rest = value.decode().split(SEPARATOR)
+        moment = parse_date_time(rest[0].strip().replace(" ", "T", 1)) if rest else None
+    except (UnicodeDecodeError, InvalidArgumentError):
+        return None
+    return (key, moment) if key and moment is not None else None

@@ -1,0 +1,205 @@
+"""The table of `list --long`: at every width, and whatever somebody wrote into a keystore."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from metricshub_apikey.cli.output import Form, Output, escape
+from metricshub_apikey.cli.tables import MOST_DRAWN, show_long
+from metricshub_apikey.cli.views import View
+from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.expiry import to_local
+from metricshub_apikey.keys.fingerprint import fingerprint
+from metricshub_apikey.keys.metadata import Metadata
+from metricshub_apikey.keys.selection import Usage
+
+NOW = datetime(2030, 5, 6, 7, 8, 9, tzinfo=UTC)
+DAY = timedelta(days=1)
+SECRET = "eb47c2be-927f-495f-aa97-0ba0f60b8986"
+MASKED = "*" * 20 + "8986"
+
+DIM_RED, RED, YELLOW, PLAIN = "\x1b[2;31m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
+
+KEY = ApiKey(
+    "ci-prod",
+    SECRET,
+    to_local(NOW + 90 * DAY),
+    int(NOW.timestamp() * 1000),
+    None,
+    Metadata("ann@build.example.com", ("alert-manager", "metrics-writer"), "ci"),
+)
+STOCK = ApiKey("stock", SECRET, None, None)
+
+NOBODY_RECORDS = Usage()
+
+Capture = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
+
+
+def draw(
+    keys: list[ApiKey],
+    width: int,
+    capsys: Capture,
+    *,
+    color: bool = False,
+    usage: Usage = NOBODY_RECORDS,
+) -> list[str]:
+    """Return the lines of the table on a terminal of *width* columns."""
+    view = View(Output(Form.TEXT, color=color), "k.p12", to_local(NOW), usage)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(width))
+        show_long(view, keys, now=NOW)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_wide(capsys: Capture) -> None:
+    """Where there is room, a key is a line."""
+    heading, rule, key, stock = draw([KEY, STOCK], 200, capsys)
+    assert re.split("  +", heading) == [
+        "Alias", "Key", "Roles", "Service account", "Created", "Created by", "Last used", "Expires",
+    ]  # fmt: skip
+    assert set(rule) == {"─"}
+    assert re.split("  +", key) == [
+        "ci-prod", MASKED, "alert-manager, metrics-writer", "ci", "2030-05-06",
+        "ann@build.example.com", "unknown", "2030-08-04, in 90 days",
+    ]  # fmt: skip
+    assert re.split("  +", stock) == [
+        "stock", MASKED, "-", "-", "unknown", "unknown", "unknown", "never",
+    ]  # fmt: skip
+
+
+def test_eighty_columns(capsys: Capture) -> None:
+    """On a usual terminal columns share their room; dates and masks stay whole."""
+    assert draw([KEY, STOCK], 80, capsys) == [
+        "Alias                    Roles             Created",
+        "Key                      Service account   Created by       Last used Expires",
+        "─" * 80,
+        "ci-prod                  alert-manager,    2030-05-06       unknown   2030-08-04",
+        "********************8986 metrics-writer    ann@build.exampl           in 90 days",
+        "                         ci                e.com",
+        "stock                    -                 unknown          unknown   never",
+        "********************8986 -                 unknown",
+    ]
+
+
+def test_sixty_columns(capsys: Capture) -> None:
+    """Where it is narrower still, a key is a block of its own."""
+    assert draw([KEY, STOCK], 60, capsys) == [
+        "Alias                         Created",
+        "Key                           Created by",
+        "Roles                         Last used",
+        "Service account               Expires",
+        "─" * 46,
+        "ci-prod                       2030-05-06",
+        "********************8986      ann@build.exampl",
+        "alert-manager, metrics-writer e.com",
+        "ci                            unknown",
+        "                              2030-08-04",
+        "                              in 90 days",
+        "",
+        "stock                         unknown",
+        "********************8986      unknown",
+        "-                             unknown",
+        "-                             never",
+    ]
+
+
+def ending(alias: str, end: timedelta, **others: str) -> ApiKey:
+    """Return a key that ends so long from now."""
+    return KEY._replace(alias=alias, expires_on=to_local(NOW + end), **others)  # type: ignore[arg-type]
+
+
+KINDS = [
+    (STOCK, ""),
+    (ending("far", 31 * DAY), ""),
+    (ending("soon", 30 * DAY), YELLOW),
+    (ending("dead", timedelta()), DIM_RED),
+    (KEY._replace(alias="bad", key=None, expires_on=None, unreadable="why"), RED),
+]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_colours(capsys: Capture, width: int) -> None:
+    """Expired is dim red, a month from its end yellow, unreadable red; nothing else has colour."""
+    lines = draw([key for key, _ in KINDS], width, capsys, color=True)
+    for key, style in KINDS:
+        (line,) = (one for one in lines if key.alias in one)
+        assert re.findall(r"\x1b\[[0-9;]*m", line)[:1] == ([style] if style else []), line
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in lines]
+    assert plain == draw([key for key, _ in KINDS], width, capsys)
+
+
+def test_the_option_wins_over_the_variable(capsys: Capture, monkeypatch: Patch) -> None:
+    """Colour that was asked for is shown, whatever Rich finds in the environment."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    assert YELLOW in "".join(draw([ending("soon", DAY)], 60, capsys, color=True))
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b" not in "".join(draw([ending("soon", DAY)], 60, capsys))
+
+
+def test_the_last_use(capsys: Capture) -> None:
+    """A use is shown by its age; one that nobody recorded is unknown, never "never"."""
+    usage = Usage({fingerprint(SECRET): NOW - 3 * DAY}, NOW - 50 * DAY)
+    other = STOCK._replace(key="other")
+    used, unknown = draw([STOCK, other], 200, capsys, usage=usage)[2:]
+    assert "3 days ago" in used
+    assert re.search("unknown +never$", unknown)
+
+
+def test_many_keys_are_plain_lines(capsys: Capture) -> None:
+    """A table that Rich would take long to draw has a line for each key, aligned."""
+    keys = [KEY._replace(alias=f"日本{number}") for number in range(MOST_DRAWN + 1)]
+    heading, *lines = draw(keys, 80, capsys, color=True)
+    assert len(lines) == len(keys)
+    column = heading.index("Key")
+    for line in lines:
+        before, mask, _ = line.partition(MASKED)
+        assert mask
+        assert cell_len(before) == column
+
+
+hostile = st.text(st.characters() | st.sampled_from("[]/\\\x1b\n\t\u202e日本*"), max_size=150)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    alias=hostile,
+    roles=st.lists(hostile, max_size=4),
+    account=hostile | st.none(),
+    maker=hostile | st.none(),
+    width=st.sampled_from([41, 60, 80, 100, 160, 250]),
+)
+def test_whatever_is_in_a_keystore(
+    alias: str, roles: list[str], account: str | None, maker: str | None, width: int
+) -> None:
+    """No line is too long, no mask is broken, nothing moves the cursor or hides."""
+    with pytest.MonkeyPatch.context() as patch:
+        shown: list[str] = []
+        patch.setattr(Output, "_print", lambda _self, text, **_: shown.append(text))
+        patch.setenv("COLUMNS", str(width))
+        key = KEY._replace(alias=alias, metadata=Metadata(maker, tuple(roles), account))
+        view = View(Output(Form.TEXT, color=False), "k.p12", to_local(NOW))
+        show_long(view, [key, STOCK], now=NOW)
+    lines = "\n".join(shown).split("\n")
+    assert max(map(cell_len, lines)) <= width
+    assert all(escape(line) == line for line in lines)
+    assert sum(line.count(MASKED) for line in lines) >= 2
+    assert "2030-05-06" in "".join(lines)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_markup_is_only_text(capsys: Capture, width: int) -> None:
+    """What Rich would take for markup, an emoji or a link is shown as it is."""
+    name = "[red]x[/] :cat:"
+    key = STOCK._replace(alias=name, metadata=Metadata("[b]u[/b]", ("[/]",), "[link=x]a"))
+    lines = draw([key], width, capsys, color=True)
+    for text in (name, "[b]u[/b]", "[/]", "[link=x]a"):
+        assert any(text in line for line in lines), text

@@ -1,0 +1,137 @@
+"""When keys were last used: remembered by the minute, written down, and read again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import examples
+from metricshub_apikey import ApiKeyRegistry
+from metricshub_apikey.activity.database import ActivityLog, path_beside
+from metricshub_apikey.errors import ActivityError
+from metricshub_apikey.gateway.credential import Credential
+from metricshub_apikey.gateway.usage import MINUTE, Uses
+from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.fingerprint import fingerprint
+from metricshub_apikey.keys.selection import Usage
+from metricshub_apikey.policy.rules import STOCK
+
+NOON = 1_800_000_000 // MINUTE * MINUTE
+"""A full minute."""
+
+
+def credential(alias: str) -> Credential:
+    """Return a key whose secret is its alias, too."""
+    return Credential(ApiKey(alias, alias, None, None), alias.encode(), STOCK)
+
+
+CI, WEB = credential("ci"), credential("web")
+
+
+def at(seconds: float) -> datetime:
+    """Return an instant as records hold it."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def test_uses_are_known_by_the_minute() -> None:
+    """All uses within a minute are one, at its start."""
+    uses = Uses()
+    for seconds in (0.0, 0.1, 30.0, 59.999):
+        uses.note(CI, NOON + seconds)
+    assert uses.take() == {CI.fingerprint: ("ci", at(NOON))}
+    assert uses.take() == {}, "that minute is written down"
+    uses.note(CI, NOON + 60)
+    assert uses.take() == {CI.fingerprint: ("ci", at(NOON + 60))}
+
+
+def test_the_last_use_counts_and_keys_do_not_mix() -> None:
+    """Of each key the last minute waits, whatever other keys do."""
+    uses = Uses()
+    for seconds in (0, 60, 120):
+        uses.note(CI, NOON + seconds)
+    uses.note(WEB, NOON + 60)
+    assert uses.take() == {
+        CI.fingerprint: ("ci", at(NOON + 120)),
+        WEB.fingerprint: ("web", at(NOON + 60)),
+    }
+
+
+def test_a_record_that_fails_loses_nothing() -> None:
+    """What could not be written waits for the next time, and never replaces a later use."""
+    uses = Uses()
+    uses.note(CI, NOON)
+    uses.note(WEB, NOON)
+    failed = uses.take()
+    uses.note(CI, NOON + 60)
+    uses.give_back(failed)
+    assert uses.take() == {
+        CI.fingerprint: ("ci", at(NOON + 60)),
+        WEB.fingerprint: ("web", at(NOON)),
+    }
+    assert uses.take() == {}
+
+
+@examples(50)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from([CI, WEB]), st.integers(0, 200)),
+            st.sampled_from(["written", "failed"]),
+        ),
+        max_size=30,
+    )
+)
+def test_whatever_fails_the_record_ends_up_right(steps: list[tuple[Credential, int] | str]) -> None:
+    """After any mixture of uses, writes and failures, the last use of each key is written."""
+    uses, now = Uses(), float(NOON)
+    expected: dict[str, datetime] = {}
+    written: dict[str, datetime] = {}
+    for step in [*steps, "written"]:
+        if isinstance(step, tuple):
+            now += step[1]
+            uses.note(step[0], now)
+            expected[step[0].fingerprint] = at(now // MINUTE * MINUTE)
+            continue
+        taken = uses.take()
+        if step == "failed":
+            uses.give_back(taken)
+        else:
+            written.update({key: moment for key, (_, moment) in taken.items()})
+    assert written == expected
+
+
+def test_a_real_record_has_the_first_and_the_last_use(
+    registry: ApiKeyRegistry, keystore: Path
+) -> None:
+    """What the gateway writes down is what `list --long` and `check` read."""
+    key = registry.create("ci")
+    assert key.key is not None
+    used = Credential(key, key.key.encode(), STOCK)
+    assert used.fingerprint == fingerprint(key.key)
+    record = ActivityLog(path_beside(str(keystore)))
+    uses = Uses()
+    for minute in (0, 5, 3):  # the last one was kept after a failure
+        uses.note(used, NOON + 60 * minute + 7)
+        record.record_uses(uses.take())
+    usage = Usage(record.last_uses(), record.recording_since())
+    assert usage == Usage({used.fingerprint: at(NOON + 300)}, at(NOON))
+
+
+def test_a_record_that_cannot_be_written(keystore: Path) -> None:
+    """A failing database is an error that the service can catch, and the uses stay."""
+    keystore.parent.mkdir()
+    path = path_beside(str(keystore))
+    Path(path).mkdir()
+    uses = Uses()
+    uses.note(CI, NOON)
+    taken = uses.take()
+    with pytest.raises(ActivityError):
+        ActivityLog(path).record_uses(taken)
+    uses.give_back(taken)
+    Path(path).rmdir()
+    ActivityLog(path).record_uses(uses.take())
+    assert ActivityLog(path).last_uses() == {CI.fingerprint: at(NOON)}
