@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from builders import examples
 from conftest import Run
-from metricshub_apikey import ApiKeyRegistry
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.database import Event
 from metricshub_apikey.cli.output import Form, Output, escape
 from metricshub_apikey.cli.reports import (
@@ -34,6 +34,7 @@ from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.review.checks import Finding, Report, Severity
 from metricshub_apikey.review.leaks import Leak
+from metricshub_apikey.secret import UNREADABLE
 
 NOW = datetime(2027, 6, 15, 12)
 FIRST = datetime(2027, 6, 15, 12, tzinfo=UTC)
@@ -82,7 +83,7 @@ def test_prometheus(zone: Callable[[str], None]) -> None:
         key("forever"),
         key("ends", datetime(2027, 12, 31, 23, 59, 59)),
         key("over", NOW),
-        key("broken", key=None, unreadable="it is not UTF-8"),
+        key("broken", secret=None, unreadable="it is not UTF-8"),
     )
     usage = Usage({fingerprint("the-key-of-ends"): FIRST}, FIRST)
     found = samples(prometheus_lines(report(*keys, severity=Severity.WARNING, usage=usage), view()))
@@ -175,9 +176,7 @@ def test_nagios_is_always_one_line(alias: str, severity: Severity) -> None:
 @pytest.mark.parametrize(
     ("left", "code", "state"), [(400, 0, "OK"), (20, 1, "WARNING"), (2, 2, "CRITICAL")]
 )
-def test_nagios_exit_codes(
-    run: Run, registry: ApiKeyRegistry, left: int, code: int, state: str
-) -> None:
+def test_nagios_exit_codes(run: Run, registry: ApiKeys, left: int, code: int, state: str) -> None:
     """The exit code is the one that goes with the state."""
     registry.create("ci", expires_on=datetime.now().replace(microsecond=0) + timedelta(days=left))
     done = run("check", "-o", "nagios")
@@ -187,7 +186,7 @@ def test_nagios_exit_codes(
     assert found[1] == state
 
 
-def test_prometheus_of_the_command(run: Run, registry: ApiKeyRegistry) -> None:
+def test_prometheus_of_the_command(run: Run, registry: ApiKeys) -> None:
     """The output ends with a line feed, and the exit code is that of the check."""
     ends = datetime.now().replace(microsecond=0) + timedelta(days=20)
     registry.create("ci", expires_on=ends)

@@ -18,6 +18,7 @@ from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.selection import Usage
+from metricshub_apikey.secret import UNREADABLE, Secret
 
 NOW = datetime(2030, 5, 6, 7, 8, 9, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -28,13 +29,13 @@ DIM_RED, RED, YELLOW, PLAIN = "\x1b[2;31m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 KEY = ApiKey(
     "ci-prod",
-    SECRET,
+    Secret(SECRET),
     to_local(NOW + 90 * DAY),
     int(NOW.timestamp() * 1000),
     None,
     Metadata("ann@build.example.com", ("alert-manager", "metrics-writer"), "ci"),
 )
-STOCK = ApiKey("stock", SECRET, None, None)
+STOCK = ApiKey("stock", Secret(SECRET), None, None)
 
 NOBODY_RECORDS = Usage()
 
@@ -120,7 +121,7 @@ KINDS = [
     (ending("far", 31 * DAY), ""),
     (ending("soon", 30 * DAY), YELLOW),
     (ending("dead", timedelta()), DIM_RED),
-    (KEY._replace(alias="bad", key=None, expires_on=None, unreadable="why"), RED),
+    (KEY._replace(alias="bad", secret=UNREADABLE, expires_on=None, unreadable="why"), RED),
 ]
 
 
@@ -148,7 +149,7 @@ def test_the_option_wins_over_the_variable(capsys: Capture, monkeypatch: Patch) 
 def test_the_last_use(capsys: Capture) -> None:
     """A use is shown by its age; one that nobody recorded is unknown, never "never"."""
     usage = Usage({fingerprint(SECRET): NOW - 3 * DAY}, NOW - 50 * DAY)
-    other = STOCK._replace(key="other")
+    other = STOCK._replace(secret=Secret("other"))
     used, unknown = draw([STOCK, other], 200, capsys, usage=usage)[2:]
     assert "3 days ago" in used
     assert re.search("unknown +never$", unknown)

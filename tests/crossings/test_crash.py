@@ -28,9 +28,10 @@ from faults import (
     run_traced,
     write_window,
 )
-from metricshub_apikey import ApiKey, ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKey, ApiKeys
 from metricshub_apikey.cli.commands import apply, keys, removal, rotation
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
 
 ERRORS = {
@@ -125,7 +126,7 @@ class Bench:
         self._environment = environment
         self._log = folder / "log"
         self.keys = folder / "keys"
-        self.registry = ApiKeyRegistry(Keystore(keystore))
+        self.registry = ApiKeys(Keystore(keystore))
         self.registry.create("old")
         Keystore(keystore).update(_add_dead)
         (folder / "list.yaml").write_text(LIST)
@@ -185,13 +186,13 @@ class Bench:
 
     def expected_files(self) -> list[str | None]:
         """Return the secrets that must be in files once the keystore is changed."""
-        return [self.state()["new"].key] if "apply" in self.change.arguments else []
+        return [self.state()["new"].secret.reveal()] if "apply" in self.change.arguments else []
 
     def check_key(self, done: subprocess.CompletedProcess[str]) -> None:
         """Check that the user has the secret that a command which succeeded has made."""
         made = self.change.made
         if made is not None:
-            secret = self.state()[made].key
+            secret = self.state()[made].secret.reveal()
             assert secret in (*self.files(), json.loads(done.stdout).get("key"))
 
 

@@ -16,6 +16,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 import proxies
+from fields import fields
 from metricshub_apikey.keys.metadata import Metadata
 from places import PROJECT
 from proxies import METRICSHUB, SERVICE, Proxy, Stage
@@ -114,8 +115,8 @@ def proxy(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Proxy]:
 
 def create(stage: Stage, proxy: Proxy, name: str) -> Caller:
     """Return a client with a new key that may use MCP."""
-    key = stage.registry.create(f"{name}-{proxy.port}", metadata=Metadata(roles=("agent",)))
-    return Caller(proxy, key.key or "")
+    key = stage.registry.create(f"{name}-{proxy.port}", **fields(Metadata(roles=("agent",))))
+    return Caller(proxy, key.secret.reveal() or "")
 
 
 def test_a_key_with_the_role_calls_tools(stage: Stage, proxy: Proxy) -> None:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from conftest import Run
 from faults import RECORD
-from metricshub_apikey import ApiKey, ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKey, ApiKeys
 from metricshub_apikey.activity.database import ActivityLog, path_beside
 from metricshub_apikey.errors import KeystoreBusyError
 from metricshub_apikey.keys.expiry import to_local
+from metricshub_apikey.keystore.keystore import Keystore
 from stock import Stock
 from warm import WarmCommand
 
@@ -71,10 +72,10 @@ class Storm:
         commands: What is run, by the alias that each changes.
     """
 
-    def __init__(self, registry: ApiKeyRegistry, folder: Path) -> None:
+    def __init__(self, registry: ApiKeys, folder: Path) -> None:
         """Make the keys that will be changed, and those that nobody will touch."""
         self._folder = folder
-        past = ApiKeyRegistry(registry.keystore, clock=lambda: LONG_AGO)
+        past = ApiKeys(registry._keystore, clock=lambda: LONG_AGO)
         dead = [f"dead-{number}" for number in range(3)]
         for alias in dead:
             past.create(alias, expires_on=to_local(LONG_AGO) + timedelta(days=1))
@@ -82,7 +83,7 @@ class Storm:
             if kind not in ("create", "apply", "prune"):
                 for number in range(count):
                     registry.create(f"{kind}-{number}")
-        self.before = {key.alias: key.key for key in registry.list()}
+        self.before = {key.alias: key.secret.reveal() for key in registry.list()}
         self.commands = {
             f"{kind}-{number}": self._command(kind, f"{kind}-{number}")
             for kind, count in CHANGES.items()
@@ -107,26 +108,26 @@ class Storm:
             return
         assert key is not None
         if kind == "edit":
-            assert (key.key, key.metadata.description) == (self.before[alias], "done")
+            assert (key.secret.reveal(), key.metadata.description) == (self.before[alias], "done")
         elif kind == "apply":
-            assert key.key == (self._folder / "keys" / alias).read_text().strip()
+            assert key.secret.reveal() == (self._folder / "keys" / alias).read_text().strip()
         else:
-            assert key.key == output.strip()
+            assert key.secret.reveal() == output.strip()
         if kind == "rotate":
-            assert found[f"{alias}.prev"].key == self.before[alias]
+            assert found[f"{alias}.prev"].secret.reveal() == self.before[alias]
 
     def check_killed(self, alias: str, found: dict[str, ApiKey]) -> None:
         """Check that what a killed command would have changed is not lost."""
         if alias.startswith(("edit", "rotate")):
             kept = found.get(f"{alias}.prev", found[alias])
-            assert kept.key == self.before[alias]
+            assert kept.secret.reveal() == self.before[alias]
 
 
 def test_forty_writers_some_killed_with_readers_all_the_time(
     run: Run, warm: WarmCommand, environment: dict[str, str], keystore: Path, tmp_path: Path
 ) -> None:
     """Every reported change is there, whatever else changed, and no reader ever failed."""
-    registry = ApiKeyRegistry(Keystore(keystore))
+    registry = ApiKeys(Keystore(keystore))
     assert run("create", "first").returncode == 0
     storm = Storm(registry, tmp_path)
     assert len(storm.commands) == WRITERS
@@ -163,7 +164,7 @@ def test_forty_writers_some_killed_with_readers_all_the_time(
         assert alias in recorded or alias.startswith("prune") or "not in the log" in errors
     assert set(found) <= {*storm.before, *writers, *(f"{alias}.prev" for alias in writers)}
     untouched = {alias for alias in storm.before if alias.startswith(("first", "kept"))}
-    assert {alias: found[alias].key for alias in untouched} == {
+    assert {alias: found[alias].secret.reveal() for alias in untouched} == {
         alias: storm.before[alias] for alias in untouched
     }
     applied = {alias for alias in writers if alias.startswith("apply") and alias in found}
@@ -197,7 +198,7 @@ def test_beside_a_java_writer_that_takes_no_lock(stock: Stock, run: Run, keystor
         done.set()
 
     java = threading.Thread(target=write_like_java)
-    registry = ApiKeyRegistry(Keystore(keystore))
+    registry = ApiKeys(Keystore(keystore))
     with readers(run, 1) as failures:
         java.start()
         number = 0
@@ -223,7 +224,7 @@ def test_a_java_write_that_begins_in_the_last_instant_is_kept(
     """
     keystore.parent.mkdir()
     stock.ask("new", keystore)
-    ApiKeyRegistry(Keystore(keystore)).create("revoked-by-java")
+    ApiKeys(Keystore(keystore)).create("revoked-by-java")
     theirs = tmp_path / "theirs.p12"
     theirs.write_bytes(keystore.read_bytes())
     stock.ask("create", theirs, "java", KEY)
@@ -241,7 +242,7 @@ def test_a_java_write_that_begins_in_the_last_instant_is_kept(
             writers.append(threading.Timer(0.2, write))
             writers[0].start()
 
-    registry = ApiKeyRegistry(Keystore(keystore, before_commit=truncate_now_write_later))
+    registry = ApiKeys(Keystore(keystore, before_commit=truncate_now_write_later))
     registry.create("ours")
     writers[0].join()
 
@@ -259,7 +260,7 @@ def test_a_java_write_that_is_killed_in_the_last_instant_changes_nothing(
     def truncate() -> None:
         keystore.open("wb").close()
 
-    registry = ApiKeyRegistry(Keystore(keystore, before_commit=truncate))
+    registry = ApiKeys(Keystore(keystore, before_commit=truncate))
     registry.create("ours")
 
     assert registry.aliases() == ("before", "ours")

@@ -170,7 +170,9 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
 
-    assert done.stdout == "['from-python']\n"
+    shown, verdict = done.stdout.splitlines()
+    assert re.fullmatch(r"ApiKey\('from-python', \*{20}\w{4}, expires_on=.*\) 1 True", shown)
+    assert verdict == "accepted"
 
 
 def test_the_table_of_documents_is_that_of_the_manual_page() -> None:

@@ -78,7 +78,7 @@ def _cheaper(wanted: Derivation) -> Derivation:
 @cache
 def mac_key() -> bytes:
     """Return the key of the MAC that all inputs get."""
-    return pkcs12_kdf(PASSWORDS.store, 3, KdfParameters(SALT, 1, "sha256"), 32)
+    return pkcs12_kdf(PASSWORDS.store.reveal(), 3, KdfParameters(SALT, 1, "sha256"), 32)
 
 
 @cache
@@ -117,7 +117,7 @@ def around_algorithm(algorithm: bytes) -> bytes:
 def around_plaintext(plaintext: bytes) -> bytes:
     """Return a file with an entry that decrypts to *plaintext*."""
     algorithm = Pbes2(KdfParameters(SALT, 1, "sha256"), 32, bytes(16))
-    ciphertext = encrypt(algorithm, PASSWORDS.entries, plaintext, entry_keys())
+    ciphertext = encrypt(algorithm, PASSWORDS.entries.reveal(), plaintext, entry_keys())
     return around_bags(encode_bag(f"{ENTRY_PREFIX}x", 0, algorithm, ciphertext))
 
 

@@ -16,17 +16,21 @@ import pytest
 
 import metricshub_apikey.gateway.keyring as keyring_module
 from conftest import ORDINARY_USER
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from fields import fields
+from metricshub_apikey import ApiKeys, Policy
 from metricshub_apikey.errors import ApiKeyError
 from metricshub_apikey.gateway.credential import Credential
 from metricshub_apikey.gateway.keyring import MOST_REMOVED, RETRY_SECONDS, SETTLE_SECONDS, Keyring
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX, ApiKey
 from metricshub_apikey.keys.expiry import after
 from metricshub_apikey.keys.metadata import Metadata
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.file import FILE_NAME
 from metricshub_apikey.policy.rules import STOCK
+from metricshub_apikey.secret import Secret
+from ruled import RuledKeys
 
 READER = '[roles.reader]\nallow = ["GET /**"]\n'
 LIMITED = f"{READER}[rate_limit]\nrequests_per_minute = 7\n"
@@ -39,18 +43,18 @@ class House:
         """Look at a keystore; nothing is read yet."""
         self.path = keystore
         self.policy = keystore.with_name(FILE_NAME)
-        self.registry = ApiKeyRegistry(Keystore(keystore))
+        self.registry = RuledKeys(Keystore(keystore), Policy.none())
         self.said: list[str] = []
         self.keyring = Keyring(Keystore(keystore), policy, report=self.said.append)
 
     def create(self, *aliases: str) -> None:
         """Make keys with the role of readers."""
         for alias in aliases:
-            self.registry.create(alias, metadata=Metadata(roles=("reader",)))
+            self.registry.create(alias, **fields(Metadata(roles=("reader",))))
 
     def token(self, alias: str) -> bytes:
         """Return the secret of a key."""
-        key = self.registry.get(alias).key
+        key = self.registry.get(alias).secret.reveal()
         assert key is not None
         return key.encode()
 
@@ -120,7 +124,7 @@ def revoked(path: Path, alias: str = "web") -> bytes:
     """Return the keystore's bytes without a key; the file itself stays as it is."""
     copy = path.with_name("copy.p12")
     shutil.copy(path, copy)
-    ApiKeyRegistry(Keystore(copy)).revoke(alias)
+    ApiKeys(Keystore(copy)).revoke(alias)
     data = copy.read_bytes()
     copy.unlink()
     return data
@@ -683,7 +687,7 @@ def test_entries_that_cannot_be_read_are_counted(house: House) -> None:
 
 def add_entry(house: House, alias: str, value: bytes) -> None:
     """Put an entry with any value into the keystore."""
-    house.registry.keystore.update(
+    house.registry._keystore.update(
         lambda store: store.add(
             f"{ENTRY_PREFIX}{alias}", value, created_ms=0, random_bytes=os.urandom
         )
@@ -778,7 +782,7 @@ def test_expiry_is_an_instant_in_the_zone_of_the_machine(
 ) -> None:
     """A key ends when the clock on the wall shows its expiry, for the first time if twice."""
     zone(name)
-    key = ApiKey("ci", "secret", datetime.fromisoformat(local), None)
+    key = ApiKey("ci", Secret("secret"), datetime.fromisoformat(local), None)
     expected = datetime.fromisoformat(instant).timestamp()
     assert Credential(key, b"secret", STOCK).expires == expected
 
@@ -786,7 +790,7 @@ def test_expiry_is_an_instant_in_the_zone_of_the_machine(
 def test_an_edited_expiry_is_in_force(house: House) -> None:
     """A key whose life was cut short ends with it."""
     soon = after(datetime.now(UTC), timedelta(minutes=5))
-    house.registry.edit("web", lambda key: key._replace(expires_on=soon))
+    house.registry.edit("web", expires_on=soon)
     web = house.token("web")
     assert asyncio.run(house.accepts(web))
     credential = house.keyring.find(web)

@@ -19,14 +19,17 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 
 import metricshub_apikey.gateway
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from fields import fields
+from metricshub_apikey import ApiKeys, Policy
 from metricshub_apikey.activity.database import ActivityLog, path_beside
 from metricshub_apikey.errors import ApiKeyError
 from metricshub_apikey.gateway import ApiKeyMiddleware
 from metricshub_apikey.http.asgi import Message, Receive, Scope, Send
 from metricshub_apikey.keys.metadata import Metadata
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.file import FILE_NAME
+from ruled import RuledKeys
 
 Headers = Mapping[str, str] | list[tuple[str, str]]
 
@@ -74,10 +77,10 @@ class House:
         """Put the keystore into its place."""
         self.path = keystore
         self.policy = keystore.with_name(FILE_NAME)
-        self.registry = ApiKeyRegistry(Keystore(keystore))
+        self.registry = RuledKeys(Keystore(keystore), Policy.none())
         keystore.parent.mkdir()
         keystore.write_bytes(data)
-        self.key = self.registry.get("ci").key or ""
+        self.key = self.registry.get("ci").secret.reveal() or ""
         self.bearer = {"authorization": f"Bearer {self.key}"}
         self.used_by = Recorder()
 
@@ -98,7 +101,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Return the bytes of a keystore with the key `ci`."""
     path = tmp_path_factory.mktemp("house") / "keys.p12"
     metadata = Metadata(roles=("reader",), service_account="robot")
-    ApiKeyRegistry(Keystore(path)).create("ci", metadata=metadata)
+    ApiKeys(Keystore(path)).create("ci", **fields(metadata))
     return path.read_bytes()
 
 

@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from builders import examples
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.errors import ActivityError
 from metricshub_apikey.gateway.decision import StateError
 from metricshub_apikey.gateway.limiter import MemoryLimiter
@@ -29,6 +29,7 @@ from metricshub_apikey.gateway.redis.limiter import TAKE, RedisLimiter
 from metricshub_apikey.gateway.redis.record import RedisRecord
 from metricshub_apikey.gateway.window import Window
 from metricshub_apikey.http.asgi import Header
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.policy.rules import RateLimit
 from metricshub_apikey.policy.state import ENVIRONMENT_VARIABLE, Address, parse
 from proxies import certificate
@@ -770,10 +771,10 @@ burst_per_second = {LIMIT.burst_per_second}
 @pytest.fixture
 def key(keystore: Path) -> str:
     """Return an API key under a policy with small limits."""
-    created = ApiKeyRegistry(Keystore(keystore)).create("hammered")
+    created = ApiKeys(Keystore(keystore)).create("hammered")
     (keystore.parent / "apikey.toml").write_text(POLICY)
-    assert created.key is not None
-    return created.key
+    assert created.secret.reveal() is not None
+    return created.secret.reveal()
 
 
 class Hammer:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import examples
-from metricshub_apikey import ApiKeyRegistry
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.database import ActivityLog, path_beside
 from metricshub_apikey.errors import ActivityError
 from metricshub_apikey.gateway.credential import Credential
@@ -19,6 +19,7 @@ from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.policy.rules import STOCK
+from metricshub_apikey.secret import Secret
 
 NOON = 1_800_000_000 // MINUTE * MINUTE
 """A full minute."""
@@ -26,7 +27,7 @@ NOON = 1_800_000_000 // MINUTE * MINUTE
 
 def credential(alias: str) -> Credential:
     """Return a key whose secret is its alias, too."""
-    return Credential(ApiKey(alias, alias, None, None), alias.encode(), STOCK)
+    return Credential(ApiKey(alias, Secret(alias), None, None), alias.encode(), STOCK)
 
 
 CI, WEB = credential("ci"), credential("web")
@@ -104,14 +105,12 @@ def test_whatever_fails_the_record_ends_up_right(steps: list[tuple[Credential, i
     assert written == expected
 
 
-def test_a_real_record_has_the_first_and_the_last_use(
-    registry: ApiKeyRegistry, keystore: Path
-) -> None:
+def test_a_real_record_has_the_first_and_the_last_use(registry: ApiKeys, keystore: Path) -> None:
     """What the gateway writes down is what `list --long` and `check` read."""
     key = registry.create("ci")
-    assert key.key is not None
-    used = Credential(key, key.key.encode(), STOCK)
-    assert used.fingerprint == fingerprint(key.key)
+    assert key.secret.reveal() is not None
+    used = Credential(key, key.secret.reveal().encode(), STOCK)
+    assert used.fingerprint == fingerprint(key.secret.reveal())
     record = ActivityLog(path_beside(str(keystore)))
     uses = Uses()
     for minute in (0, 5, 3):  # the last one was kept after a failure

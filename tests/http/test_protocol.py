@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
+from metricshub_apikey.keystore.keystore import Keystore
 from servers import Gateway, ask, exchange, forwarded, received, serving
 
 FROM_PROXY = b"X-Forwarded-Method: GET\r\nX-Forwarded-Uri: /x\r\n"
@@ -29,7 +30,7 @@ HELLO = b"5\r\nhello\r\n0\r\n\r\n"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: "
 
 HASTY = """
-from metricshub_apikey.gateway import protocol
+from metricshub_apikey.http import protocol
 protocol.PATIENCE_SECONDS = 0.5
 from metricshub_apikey.__main__ import main
 main()
@@ -121,7 +122,7 @@ class Asked(NamedTuple):
 
 def make_key(keystore: Path) -> str:
     """Return a new key in *keystore*."""
-    key = ApiKeyRegistry(Keystore(keystore)).create("client").key
+    key = ApiKeys(Keystore(keystore)).create("client").secret.reveal()
     assert key is not None
     return key
 

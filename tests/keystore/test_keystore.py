@@ -15,8 +15,13 @@ import pytest
 
 import metricshub_apikey.errors as wrong
 from conftest import COMMAND, Run, missing
-from metricshub_apikey import ApiKeyRegistry, Keystore
-from metricshub_apikey.keystore.keystore import CHANGE_ATTEMPTS, STOCK_PASSWORDS, TORN_READ_SECONDS
+from metricshub_apikey import ApiKeys
+from metricshub_apikey.keystore.keystore import (
+    CHANGE_ATTEMPTS,
+    STOCK_PASSWORDS,
+    TORN_READ_SECONDS,
+    Keystore,
+)
 from metricshub_apikey.pkcs12.kdf import Passwords
 from metricshub_apikey.pkcs12.store import Store
 from places import VECTORS
@@ -446,7 +451,7 @@ def test_twenty_writers_at_once(keystore: Path, run: Run) -> None:
         done = list(pool.map(lambda one: run("create", one, "-q", "--lock-timeout", "60"), made))
     printed = {alias: one.stdout for alias, one in zip(made, done, strict=True)}
     assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 20
-    found = {key.alias: f"{key.key}\n" for key in ApiKeyRegistry(Keystore(keystore)).list()}
+    found = {key.alias: f"{key.secret.reveal()}\n" for key in ApiKeys(Keystore(keystore)).list()}
     assert found == printed
     beside = [name for name in names(keystore) if not name.startswith("apikey-activity.db")]
     assert beside == ALONE

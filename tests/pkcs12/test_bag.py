@@ -243,7 +243,7 @@ def test_the_encrypted_value_is_read() -> None:
     """Algorithm and ciphertext are those in the bag."""
     encrypted = Bag(secret_bag("a", b"value")).encrypted()
     assert encrypted.algorithm == Pbes2(KdfParameters(builders.SALT, 1, "sha256"), 32, builders.IV)
-    plaintext = decrypt(encrypted, builders.PASSWORDS.entries, KeyDerivation())
+    plaintext = decrypt(encrypted, builders.PASSWORDS.entries.reveal(), KeyDerivation())
     assert secret_value(plaintext) == b"value"
 
 
@@ -331,7 +331,7 @@ def test_jdk_17_writes_the_same_bytes(name: str) -> None:
         assert bag.created_ms is not None
         assert encode_bag(bag.alias, bag.created_ms, algorithm, ciphertext) == bag.raw
         if bag.alias != "masterkey":
-            plaintext = decrypt(bag.encrypted(), STOCK_PASSWORDS.entries, keys)
+            plaintext = decrypt(bag.encrypted(), STOCK_PASSWORDS.entries.reveal(), keys)
             assert encode_secret(secret_value(plaintext)) == plaintext
 
 

@@ -42,7 +42,9 @@ def parse(element: bytes) -> Mac:
     return parse_mac(element, *der.enter(element, 0, len(element), der.SEQUENCE))
 
 
-def check(element: bytes, content: bytes = CONTENT, password: str = PASSWORDS.store) -> None:
+def check(
+    element: bytes, content: bytes = CONTENT, password: str = PASSWORDS.store.reveal()
+) -> None:
     """Check a whole MacData."""
     verify(parse(element), content, password, KeyDerivation())
 
@@ -50,7 +52,7 @@ def check(element: bytes, content: bytes = CONTENT, password: str = PASSWORDS.st
 def seal_like(element: bytes | None) -> bytes:
     """Seal as the MacData before it was sealed."""
     like = None if element is None else parse(element)
-    return seal(CONTENT, PASSWORDS.store, KeyDerivation(), like=like, random_bytes=zeros)
+    return seal(CONTENT, PASSWORDS.store.reveal(), KeyDerivation(), like=like, random_bytes=zeros)
 
 
 @pytest.mark.parametrize("hash_name", HASHES)
@@ -248,7 +250,7 @@ def test_what_is_sealed_verifies(content: bytes, password: str, salt: bytes) -> 
 def test_the_pkcs12_key_is_used_as_it_is() -> None:
     """The MAC is HMAC under the derived key: nothing else goes in."""
     element = mac_data(CONTENT, hash_name="sha256", iterations=1)
-    key = pkcs12_kdf(PASSWORDS.store, 3, KdfParameters(SALT, 1, "sha256"), 32)
+    key = pkcs12_kdf(PASSWORDS.store.reveal(), 3, KdfParameters(SALT, 1, "sha256"), 32)
     assert parse(element).digest == hmac.new(key, CONTENT, hashlib.sha256).digest()
 
 

@@ -641,7 +641,7 @@ def lucky_bags() -> Iterator[bytes]:
     for number in range(5000):
         raw = secret_bag("b", b"value", password="other", iv=number.to_bytes(16, "big"))
         with suppress(DecryptionError):
-            decrypt(Bag(raw).encrypted(), PASSWORDS.entries, keys)
+            decrypt(Bag(raw).encrypted(), PASSWORDS.entries.reveal(), keys)
             yield raw
 
 
@@ -668,7 +668,7 @@ def test_a_wrong_password_with_correct_padding_is_a_wrong_password() -> None:
 )
 def test_a_plaintext_of_another_shape_is_unreadable(plaintext: bytes) -> None:
     """Only the structure that Java writes is a value."""
-    odd = shrouded_bag(pbes2(), builders.aes_encrypt(plaintext, PASSWORDS.entries))
+    odd = shrouded_bag(pbes2(), builders.aes_encrypt(plaintext, PASSWORDS.entries.reveal()))
     store = parse(keystore(data_info(odd, secret_bag("a", b"1"))))
     with pytest.raises(EntryUnreadableError, match="another password or is damaged"):
         value_of(store, store.bags[0])
@@ -831,7 +831,7 @@ def test_a_wrong_password_is_damage() -> None:
     with pytest.raises(
         DamagedError, match="the password is wrong or the file is damaged"
     ) as caught:
-        Store.parse(file, Passwords("wrong-password", PASSWORDS.entries))
+        Store.parse(file, Passwords("wrong-password", PASSWORDS.entries.reveal()))
     assert not isinstance(caught.value, TruncatedError)
     assert "wrong-password" not in str(caught.value)
 
@@ -1017,9 +1017,10 @@ def test_no_repr_shows_a_secret() -> None:
     assert entries(store) == [("a", b"hunter2")]
     shown = " ".join(map(repr, (store, store.passwords, store.keys, store.bags)))
     for secret in (
-        *PASSWORDS,
+        PASSWORDS.store.reveal(),
+        PASSWORDS.entries.reveal(),
         "hunter2",
-        repr(builders.pbkdf2_key(PASSWORDS.entries, "sha256", 32)),
+        repr(builders.pbkdf2_key(PASSWORDS.entries.reveal(), "sha256", 32)),
     ):
         assert secret not in shown
 
@@ -1029,7 +1030,7 @@ def test_no_repr_shows_a_secret() -> None:
 GOOD = keystore(
     data_info(
         secret_bag("api_key:a", b"1"),
-        des3_bag("masterkey", b"2", password=PASSWORDS.store),
+        des3_bag("masterkey", b"2", password=PASSWORDS.store.reveal()),
         secret_bag("api_key:b", b"3", builders.attribute(PRIVATE, der.NULL)),
     ),
     aes_info(cert_bag("c"), secret_bag("d", b"4")),
@@ -1174,7 +1175,7 @@ def test_restructured_encrypted_parts_raise_nothing_else(
     """The same with the bags inside an encrypted part."""
     bags = der.sequence(cert_bag("c"), secret_bag("d", b"4"))
     plaintext = restructure(bags, changes)
-    ciphertext = builders.aes_encrypt(plaintext, PASSWORDS.store)
+    ciphertext = builders.aes_encrypt(plaintext, PASSWORDS.store.reveal())
     survive(keystore(encrypted_info(pbes2(), ciphertext)))
 
 

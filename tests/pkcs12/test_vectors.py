@@ -27,7 +27,7 @@ SEALED = [name for name, vector in EXPECTED.items() if vector["mac"]]
 SHARED = PROJECT.parent / "shared" / "data"
 SHARED_FILES = sorted(SHARED.glob("**/*.p12"))
 MASTER_KEY = "masterkey"
-STORE_ONLY = Passwords(STOCK_PASSWORDS.store, STOCK_PASSWORDS.store)
+STORE_ONLY = Passwords(STOCK_PASSWORDS.store.reveal(), STOCK_PASSWORDS.store.reveal())
 PRFS = {"hmacWithSHA1", "hmacWithSHA224", "hmacWithSHA256", "hmacWithSHA384", "hmacWithSHA512"}
 KEY_SIZES = {"aes128-CBC": 16, "aes256-CBC": 32}
 
@@ -169,7 +169,9 @@ def test_a_vector_under_another_password_is_refused() -> None:
     """A file of Java's does not open with a password that is almost right."""
     file = (VECTORS / "jdk17.0.15-mac-sha512.p12").read_bytes()
     with pytest.raises(DamagedError):
-        Store.parse(file, Passwords(STOCK_PASSWORDS.store + ".", STOCK_PASSWORDS.entries))
+        Store.parse(
+            file, Passwords(STOCK_PASSWORDS.store.reveal() + ".", STOCK_PASSWORDS.entries.reveal())
+        )
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="there is no folder shared/data beside the project")

@@ -14,8 +14,9 @@ from metricshub_apikey.cli.interrupts import Interrupted
 from metricshub_apikey.cli.output import Form, Output
 from metricshub_apikey.errors import KeyExistsError, NotDeliveredError, OutputError
 from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.secret import Secret
 
-KEY = ApiKey("ci", "eb47c2be-927f-495f-aa97-0ba0f60b8986", None, None)
+KEY = ApiKey("ci", Secret("eb47c2be-927f-495f-aa97-0ba0f60b8986"), None, None)
 
 
 @pytest.fixture
@@ -32,11 +33,11 @@ def test_the_key_is_in_a_private_file(file: Path, umask: int) -> None:
         with reserve(str(file)) as made:
             assert made is not None
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
-            made.write(KEY.key or "")
+            made.write(KEY.secret.reveal() or "")
     finally:
         os.umask(old)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert file.read_text() == f"{KEY.key}\n"
+    assert file.read_text() == f"{KEY.secret.reveal()}\n"
 
 
 def test_no_file_is_asked_for(tmp_path: Path) -> None:
@@ -122,4 +123,4 @@ def test_a_delivered_key_stays(file: Path) -> None:
         hand_out(KEY, "ci", made, refuse, out)
     assert not isinstance(caught.value, NotDeliveredError)
     assert caught.value.message.startswith(f"The key is in {file}, but this could not be shown.")
-    assert file.read_text() == f"{KEY.key}\n"
+    assert file.read_text() == f"{KEY.secret.reveal()}\n"

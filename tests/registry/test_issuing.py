@@ -12,7 +12,8 @@ from metricshub_apikey import ApiKey
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.policy.rules import STOCK, Policy
-from metricshub_apikey.registry.issuing import check_edit, new_key, undelivered
+from metricshub_apikey.registry.issuing import Issuer, undelivered
+from metricshub_apikey.secret import UNREADABLE, Secret
 
 NOW = datetime(2030, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -34,7 +35,12 @@ def make(
     policy: Policy = STOCK,
 ) -> ApiKey:
     """Return a new key."""
-    return new_key(alias, expires_on, metadata, now=NOW, policy=policy, random_bytes=os.urandom)
+    return Issuer(NOW, policy, None, os.urandom).new_key(alias, expires_on, metadata)
+
+
+def check_edit(old: ApiKey, new: ApiKey, *, now: datetime, policy: Policy) -> None:
+    """Check that *old* may become *new*."""
+    Issuer(now, policy, None, os.urandom).check_edit(old, new)
 
 
 def end(length: timedelta) -> datetime:
@@ -48,18 +54,18 @@ def end(length: timedelta) -> datetime:
 def test_a_new_key() -> None:
     """Its alias is folded, its age is in milliseconds, and its secret is its own."""
     key = make("Web", end(DAY))
-    assert key == ApiKey("web", key.key, end(DAY), int(NOW.timestamp() * 1000), None, READER)
+    assert key == ApiKey(
+        "web", Secret(key.secret.reveal()), end(DAY), int(NOW.timestamp() * 1000), None, READER
+    )
     assert key.created_at == NOW.replace(microsecond=123_000)
     assert key.lifetime == DAY
-    assert len({make().key for _ in range(10)}) == 10
+    assert len({make().secret.reveal() for _ in range(10)}) == 10
 
 
 def test_the_randomness_is_an_argument() -> None:
     """With the same random bytes it is the same key."""
-    keys = {
-        new_key("x", None, READER, now=NOW, policy=STOCK, random_bytes=bytes).key for _ in range(2)
-    }
-    assert keys == {"00000000-0000-4000-8000-000000000000"}
+    keys = {Issuer(NOW, STOCK, None, bytes).new_key("x", None, READER).secret for _ in range(2)}
+    assert keys == {Secret("00000000-0000-4000-8000-000000000000")}
 
 
 @pytest.mark.parametrize(
@@ -112,7 +118,9 @@ def test_a_default_that_would_be_too_long() -> None:
 # Changed keys
 
 
-OLD = ApiKey("web", "key", end(10 * DAY), int((NOW - 50 * DAY).timestamp() * 1000), None, READER)
+OLD = ApiKey(
+    "web", Secret("key"), end(10 * DAY), int((NOW - 50 * DAY).timestamp() * 1000), None, READER
+)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +160,7 @@ def test_an_expired_key_may_be_described() -> None:
 
 def test_an_unreadable_key() -> None:
     """Its fields may be changed, its expiry not: nobody knows the secret to write with it."""
-    old = OLD._replace(key=None, expires_on=None, unreadable="it is not UTF-8")
+    old = OLD._replace(secret=UNREADABLE, expires_on=None, unreadable="it is not UTF-8")
     check_edit(old, old._replace(metadata=READER), now=NOW, policy=STOCK)
     with pytest.raises(wrong.InvalidArgumentError, match="'web' cannot be changed: it is not UTF"):
         check_edit(old, old._replace(expires_on=end(DAY)), now=NOW, policy=STOCK)

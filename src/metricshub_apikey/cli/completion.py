@@ -29,7 +29,7 @@ def complete_alias(
     from click.shell_completion import CompletionItem
 
     try:
-        aliases = context.ensure_object(Session).quiet_registry().aliases()
+        aliases = context.ensure_object(Session).quiet_keys().aliases()
     except ApiKeyError:
         return []
     begun = incomplete.lower()

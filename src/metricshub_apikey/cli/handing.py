@@ -99,7 +99,7 @@ def hand_out(
             show()
         return
     with promise(alias, done):
-        file.write(key.key or "")
+        file.write(key.secret.reveal())
     file.keep()
     with after(f"The key is in {file.path}"):
         show()

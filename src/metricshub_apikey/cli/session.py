@@ -25,8 +25,8 @@ from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.keystore import LOCK_TIMEOUT, Keystore, ignore_note
 from metricshub_apikey.keystore.location import Location, find_keystore
 from metricshub_apikey.keystore.passwords import STANDARD_INPUT, read_passwords
-from metricshub_apikey.policy.rules import STOCK, Policy
-from metricshub_apikey.registry.api_keys import ApiKeyRegistry, utc_now
+from metricshub_apikey.policy.rules import Policy
+from metricshub_apikey.registry.api_keys import ApiKeys, utc_now
 
 from .interrupts import Interrupts
 from .output import Form, Output
@@ -76,22 +76,21 @@ class Session:
         return find_keystore(self.keystore, environ=os.environ, launcher=launcher)
 
     @cached_property
-    def registry(self) -> ApiKeyRegistry:
-        """The API keys in that keystore, to be read or removed: no policy keeps one from that."""
-        return self._open(STOCK)
+    def keys(self) -> ApiKeys:
+        """The API keys in that keystore."""
+        return ApiKeys(self.keystore_file, journal=self.journal, notify=self.out.note)
 
     @cached_property
-    def issuing_registry(self) -> ApiKeyRegistry:
-        """The same, to be given keys that keep the policy."""
-        return self._open(self.policy)
+    def journal(self) -> Journal:
+        """Who does what, kept until the result is handed out; see `record_events`."""
+        return Journal(lambda: caller(os.environ), self._events.extend, self.history)
 
     @cached_property
     def policy(self) -> Policy:
         """The rules in force."""
-        from metricshub_apikey.policy.file import find_policy, load
+        from metricshub_apikey.policy.file import in_force
 
-        path = find_policy(self.policy_file, self.location.path, os.environ)
-        return STOCK if path is None else load(path)
+        return in_force(self.policy_file, self.location.path, os.environ)
 
     def policy_or_error(self) -> Policy | PolicyError:
         """Return the rules in force, or why they cannot be read."""
@@ -153,7 +152,7 @@ class Session:
         except ActivityError as error:
             self.out.warn_late(f"This is done, but not in the log: {error.message}")
 
-    def quiet_registry(self) -> ApiKeyRegistry:
+    def quiet_keys(self) -> ApiKeys:
         """
         Return the same for a shell that completes a word: nothing is printed or waited for.
 
@@ -163,7 +162,7 @@ class Session:
         if self._password_file is not None and not os.path.isfile(self._password_file):
             raise PasswordError("The password is not in a regular file.")
         keystore = Keystore(self.location.path, read_passwords(self._password_file, ignore_note))
-        return ApiKeyRegistry(keystore)
+        return ApiKeys(keystore)
 
     @cached_property
     def passwords(self) -> Passwords:
@@ -171,7 +170,8 @@ class Session:
         return read_passwords(self._password_file, self.out.warn)
 
     @cached_property
-    def _keystore(self) -> Keystore:
+    def keystore_file(self) -> Keystore:
+        """That keystore, to read and to update."""
         return Keystore(
             self.location.path,
             self.passwords,
@@ -179,10 +179,6 @@ class Session:
             notify=self.out.note,
             before_commit=self.interrupts.hold,
         )
-
-    def _open(self, policy: Policy) -> ApiKeyRegistry:
-        journal = Journal(lambda: caller(os.environ), self._events.extend)
-        return ApiKeyRegistry(self._keystore, policy=policy, journal=journal, notify=self.out.note)
 
     def require_terminal(self) -> None:
         """Check that there is a terminal to ask on; raises InvalidArgumentError."""

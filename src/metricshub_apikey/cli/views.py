@@ -76,14 +76,14 @@ def show_created(view: View, key: ApiKey, *, alias: str, file: str | None) -> No
 
 
 def _handed_out(view: View, key: ApiKey, file: str | None) -> Document:
-    return {**key_document(view, key), "key": None if file else key.key, "file": file}
+    return {**key_document(view, key), "key": None if file else key.secret.reveal(), "file": file}
 
 
 def _hand_out(view: View, key: ApiKey, done: str, alias: str, file: str | None) -> None:
     out = view.out
     if out.form is Form.QUIET:
-        return out.lines([] if file else [key.key or ""])
-    secret = f"written to {escape(file)}" if file else out.green(key.key or "")
+        return out.lines([] if file else [key.secret.reveal()])
+    secret = f"written to {escape(file)}" if file else out.green(key.secret.reveal())
     phrase = expiry_phrase(key.expires_on, view.now)
     lines = [f"{done} '{out.green(escape(alias))}': {secret} ({phrase})"]
     return out.lines(lines if file else [*lines, STORE_IT])

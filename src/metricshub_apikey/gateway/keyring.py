@@ -231,7 +231,7 @@ class Keyring:
 
     def _put_in_force(self, policy: Policy, now: float) -> None:
         keys = self._opened.values()
-        readable = [(key, key.key) for key in keys if key.key]
+        readable = [(key, key.secret.reveal()) for key in keys if key.secret]
         prepared = [Credential(key, token.encode(), policy) for key, token in readable]
         credentials = {one.digest: one for one in prepared}
         fingerprints = frozenset(one.fingerprint for one in prepared)

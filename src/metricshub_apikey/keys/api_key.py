@@ -5,16 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from .expiry import lifetime
+from metricshub_apikey.secret import Secret
+
+from .expiry import lifetime, to_local
 from .metadata import Metadata
 
 ENTRY_PREFIX = "api_key:"
 
 FIELDS = ("roles", "service_account", "description", "labels")
 """The metadata that may be changed later."""
-
-MASK = "*" * 20
-SHOWN = 4
 
 
 class ApiKey(NamedTuple):
@@ -23,7 +22,7 @@ class ApiKey(NamedTuple):
 
     Attributes:
         alias: Its name, in lower case.
-        key: The secret, exactly as a client sends it; None where it cannot be read.
+        secret: What a client sends; `reveal` shows it.
         expires_on: Local date time from which on it is refused; None means never.
         created_ms: Milliseconds since 1970 UTC; None where nobody recorded it.
         unreadable: Why the entry cannot be read; None where it can.
@@ -31,22 +30,20 @@ class ApiKey(NamedTuple):
     """
 
     alias: str
-    key: str | None
+    secret: Secret
     expires_on: datetime | None
     created_ms: int | None
     unreadable: str | None = None
     metadata: Metadata = Metadata()
 
     def __repr__(self) -> str:
-        """Show no secret."""
+        """Show which key it is, and no secret."""
         return f"ApiKey({self.alias!r}, {self.masked}, expires_on={self.expires_on})"
 
     @property
     def masked(self) -> str:
         """20 asterisks and the last four characters; of a key that short, asterisks alone."""
-        if self.key is None or len(self.key) <= SHOWN:
-            return MASK
-        return MASK + self.key[-SHOWN:]
+        return self.secret.masked
 
     @property
     def created_at(self) -> datetime | None:
@@ -70,6 +67,18 @@ class ApiKey(NamedTuple):
     def expired(self, now: datetime) -> bool:
         """Return whether a server whose clock shows *now* (local) refuses the key."""
         return self.expires_on is not None and self.expires_on <= now
+
+    def expires_within(self, length: timedelta, *, now: datetime | None = None) -> bool:
+        """
+        Return whether the key has expired or will within *length*; False if it never expires.
+
+        Args:
+            length: From now on.
+            now: The server's local time; None asks the clock of this machine.
+        """
+        if self.expires_on is None:
+            return False
+        return self.expires_on - (now or to_local(datetime.now(UTC))) <= length
 
 
 def differences(old: ApiKey, new: ApiKey) -> tuple[str, ...]:

@@ -292,7 +292,7 @@ def _check(data: bytes, expected: Counter[bytes], store: Store) -> None:
 
 
 def _refuse_foreign_characters(passwords: Passwords) -> None:
-    if not (passwords.store + passwords.entries).isascii():
+    if not passwords.ascii:
         raise PasswordError(
             "The password of a new keystore must be ASCII.",
             hint="Java before version 25 refuses other characters.",

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from metricshub_apikey.errors import LimitError
+from metricshub_apikey.secret import Secret
 
 MAX_ITERATIONS = 1_000_000
 HONEST_PBKDF2 = 20_000
@@ -29,7 +30,7 @@ WORTH_THREADS = 16
 """From this many keys on, starting threads pays."""
 
 
-class Passwords(NamedTuple):
+class Passwords:
     """
     The two passwords of a keystore; MetricsHub uses one for the file, one for its entries.
 
@@ -38,12 +39,27 @@ class Passwords(NamedTuple):
         entries: Opens the secret entries.
     """
 
-    store: str
-    entries: str
+    __slots__ = ("entries", "store")
 
-    def __repr__(self) -> str:
-        """Show no secret."""
-        return "Passwords(store=…, entries=…)"
+    def __init__(self, store: str, entries: str) -> None:
+        """Hide both at once."""
+        self.store = Secret(store)
+        self.entries = Secret(entries)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare both."""
+        if not isinstance(other, Passwords):
+            return NotImplemented
+        return (self.store, self.entries) == (other.store, other.entries)
+
+    def __hash__(self) -> int:
+        """Return a hash, salted in each process."""
+        return hash((self.store, self.entries))
+
+    @property
+    def ascii(self) -> bool:
+        """Whether every Java can open a keystore with them."""
+        return (self.store.reveal() + self.entries.reveal()).isascii()
 
 
 class KdfParameters(NamedTuple):

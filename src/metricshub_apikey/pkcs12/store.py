@@ -112,8 +112,10 @@ class Store:
             raise UnsupportedError("has no MAC: anybody could have forged its entries")
         body, stop = der.enter_last(data, at, end, der.SEQUENCE)
         seal = mac.parse_mac(data, body, stop)
-        mac.verify(seal, safe, passwords.store, keys)
-        contents = _parse_safe(safe, passwords.store, keys, {bag.raw: bag for bag in known})
+        mac.verify(seal, safe, passwords.store.reveal(), keys)
+        contents = _parse_safe(
+            safe, passwords.store.reveal(), keys, {bag.raw: bag for bag in known}
+        )
         return cls(contents, seal, passwords, keys, trailing=len(data) - end)
 
     @property
@@ -154,7 +156,7 @@ class Store:
         outlines = [_encrypted(bag) for bag in bags]
         secrets = [one for one in outlines if isinstance(one, Encrypted)]
         wanted = dict.fromkeys(key for one in secrets for key in derivations(one.algorithm))
-        password = self.passwords.entries
+        password = self.passwords.entries.reveal()
         self.keys.derive_all(password, list(wanted), progress)
         opened = iter(decrypt_all(secrets, password, self.keys))
         return [_value(next(opened)) if isinstance(one, Encrypted) else one for one in outlines]
@@ -195,7 +197,7 @@ class Store:
         self._kdfs[prefix] = kdf or KdfParameters(random_bytes(SALT_SIZE), ITERATIONS, "sha256")
         algorithm = Pbes2(self._kdfs[prefix], AES_256_KEY, random_bytes(AES_BLOCK))
         plaintext = encode_secret(value)
-        return algorithm, encrypt(algorithm, self.passwords.entries, plaintext, self.keys)
+        return algorithm, encrypt(algorithm, self.passwords.entries.reveal(), plaintext, self.keys)
 
     def adopt(self, bag: Bag) -> None:
         """
@@ -261,7 +263,7 @@ class Store:
         Raises:
             UnsupportedError: The file's MAC is of a kind that is only read.
         """
-        password = self.passwords.store
+        password = self.passwords.store.reveal()
         safe = der.sequence(
             *(part.encode(password, self.keys, random_bytes) for part in self._contents)
         )

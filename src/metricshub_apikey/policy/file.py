@@ -88,6 +88,16 @@ def find_policy(named: str | None, keystore: str, environ: Mapping[str, str]) ->
     return path
 
 
+def in_force(named: str | None, keystore: str, environ: Mapping[str, str]) -> Policy:
+    """
+    Return the rules for *keystore*; those of a stock server where there is no policy file.
+
+    The arguments are those of `find_policy`; raises PolicyError as `load` does.
+    """
+    path = find_policy(named, keystore, environ)
+    return STOCK if path is None else load(path)
+
+
 def load(path: str) -> Policy:
     """
     Return the rules in the file *path*.

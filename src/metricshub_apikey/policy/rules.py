@@ -166,19 +166,23 @@ class Policy(NamedTuple):
 
     def check_lifetime(self, typed: str) -> None:
         """
-        Refuse a length of life that is none of the choices, in whatever units it is typed.
+        Refuse a length of life that is not one of the choices, in whatever units it is typed.
 
         Args:
             typed: As `expiry.parse_duration` reads it.
 
         Raises:
-            InvalidArgumentError: It is no length of time.
-            PolicyBreachError: It is none of the choices.
+            InvalidArgumentError: It is not a length of time.
+            PolicyBreachError: It is not one of the choices.
         """
-        length = parse_duration(typed)
+        self.check_length(parse_duration(typed), typed)
+
+    def check_length(self, length: timedelta, typed: str | None = None) -> None:
+        """Do the same for a *length* that was perhaps not *typed*; raises PolicyBreachError."""
         if self.lifetimes and length not in map(parse_duration, self.lifetimes):
             raise PolicyBreachError(
-                f"'{typed}' is not one of the choices of keys.lifetimes in {self.source}.",
+                f"'{typed or spoken(length)}' is not one of the choices of keys.lifetimes in "
+                f"{self.source}.",
                 hint=f"The choices are: {', '.join(self.lifetimes)}.",
             )
 
@@ -205,6 +209,11 @@ class Policy(NamedTuple):
             return True
         known = self.roles
         return any(known[role].permission.allows(method, path) for role in roles if role in known)
+
+    @classmethod
+    def none(cls) -> Policy:
+        """Return the rules of a stock MetricsHub server, which ask for nothing."""
+        return STOCK
 
     @property
     def source(self) -> str:

@@ -7,7 +7,6 @@ Would this key be accepted now, and if not, why?
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -17,9 +16,11 @@ from metricshub_apikey.activity.database import Event
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import text, to_local
+from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.prefixed import is_intact
 from metricshub_apikey.policy import permission
 from metricshub_apikey.policy.rules import Policy
+from metricshub_apikey.secret import Secret
 
 SCHEME = re.compile(r"\s*(?:authorization\s*:)?\s*(?:bearer\s+)?", re.IGNORECASE)
 LIKE_A_KEY = re.compile(r"[!-~]{4,512}")
@@ -78,11 +79,11 @@ def verify(
         now: The local time.
         policy: What roles allow.
         demand: What the key must be allowed besides.
-        history: Returns what is recorded of a token that is not in the keystore.
+        history: Returns what is recorded of a key that is not in the keystore, by fingerprint.
     """
-    found = None
+    found, wanted = None, Secret(token)
     for key in keys:
-        if key.key and hmac.compare_digest(key.key.encode(), token.encode("utf-8", "replace")):
+        if key.secret and key.secret == wanted:
             found = key
     if found is None:
         return _absent(token, history)
@@ -96,7 +97,7 @@ def _absent(token: str, history: Callable[[str], Sequence[Event]]) -> Verdict:
         return Verdict("mistyped", "mistyped: its checksum does not fit")
     if not LIKE_A_KEY.fullmatch(token):
         return Verdict("malformed", "malformed: no API key looks like this")
-    ends = [event for event in history(token) if event.action in ENDED_BY]
+    ends = [event for event in history(fingerprint(token)) if event.action in ENDED_BY]
     if ends:
         ended = ENDED_BY[ends[-1].action]
         at = text(to_local(ends[-1].at))

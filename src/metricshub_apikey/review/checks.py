@@ -27,12 +27,12 @@ from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.selection import Usage
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.kdf import KdfParameters
 from metricshub_apikey.pkcs12.pbe import Pbes2
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import Policy
-from metricshub_apikey.registry.api_keys import ApiKeyRegistry
 from metricshub_apikey.registry.rotation import is_previous
 
 UNUSED_FOR = timedelta(days=90)
@@ -256,7 +256,7 @@ class Report(NamedTuple):
 
 
 def examine(
-    registry: ApiKeyRegistry,
+    keystore: Keystore,
     *,
     policy: Policy | PolicyError,
     usage: Usage,
@@ -267,13 +267,12 @@ def examine(
     Do all checks.
 
     Args:
-        registry: The keys.
+        keystore: The file.
         policy: The rules, or why they cannot be read.
         usage: What is known of the keys' use.
         now: The current instant.
         thresholds: Which expiries are near.
     """
-    keystore = registry.keystore
     try:
         store = keystore.read()
         if not os.path.exists(keystore.path):

@@ -8,6 +8,7 @@ import sys
 from datetime import datetime
 
 from metricshub_apikey.activity.database import path_beside
+from metricshub_apikey.activity.journal import Journal
 from metricshub_apikey.errors import (
     AccessDeniedError,
     EntryUnreadableError,
@@ -20,12 +21,13 @@ from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.entries import RandomBytes
 from metricshub_apikey.keys.expiry import parse_date_time, text
 from metricshub_apikey.keys.value import SEPARATOR
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store
-from metricshub_apikey.registry.api_keys import ApiKeyRegistry
+from metricshub_apikey.secret import Secret
 
 
-def repair(registry: ApiKeyRegistry) -> list[str]:
+def repair(keystore: Keystore, journal: Journal, now: datetime) -> list[str]:
     """
     Mend the keystore, in one write if an entry must change, and return what was done.
 
@@ -35,21 +37,20 @@ def repair(registry: ApiKeyRegistry) -> list[str]:
         AccessDeniedError: The rights of the file may not be changed.
         KeystoreError: The keystore could not be changed; see `Keystore.update`.
     """
-    path = os.path.realpath(registry.keystore.path)
+    path = os.path.realpath(keystore.path)
     if not os.path.exists(path):
         return []
     try:
-        return _repair(registry, path)
+        return _repair(keystore, path, journal, now)
     except OSError as error:
         raise WriteFailedError(f"{path} cannot be mended: {error.strerror}.") from error
 
 
-def _repair(registry: ApiKeyRegistry, path: str) -> list[str]:
+def _repair(keystore: Keystore, path: str, journal: Journal, now: datetime) -> list[str]:
     database = path_beside(path)
     left = replacing.leftovers(path) + replacing.leftovers(database)
-    random_bytes = registry.keystore.random_bytes
-    mended = registry.keystore.update(lambda store: _mend_expiries(store, random_bytes))
-    registry.journal.write("fix", mended, registry.clock(), "expiry")
+    mended = keystore.update(lambda store: _mend_expiries(store, keystore.random_bytes))
+    journal.write("fix", mended, now, "expiry")
     done = [
         f"The expiry of '{key.alias}' is now {text(key.expires_on)}."
         for key in mended
@@ -93,7 +94,7 @@ def _mend_expiries(store: Store, random_bytes: RandomBytes) -> list[ApiKey]:
         readable = None if isinstance(value, EntryUnreadableError) else _mend(value)
         if readable is not None:
             key, moment = readable
-            new = old._replace(key=key, expires_on=moment, unreadable=None)
+            new = old._replace(secret=Secret(key), expires_on=moment, unreadable=None)
             bag = found[old.alias]
             revised[bag] = entries.revised_bag(store, bag, old, new, random_bytes)
             mended.append(new)

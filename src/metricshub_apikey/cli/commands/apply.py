@@ -9,8 +9,6 @@ from metricshub_apikey.cli.options import FILE, Command, common_options, pass_se
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.registry import key_folder
 from metricshub_apikey.registry.manifest import read_manifest
-from metricshub_apikey.registry.plan import apply as bring_to
-from metricshub_apikey.registry.plan import preview
 
 
 @click.command(cls=Command)
@@ -34,12 +32,12 @@ def apply(session: Session, *, file: str, dry_run: bool, prune: bool, out_dir: s
       apikey apply keys.yaml --dry-run
     """
     wanted = read_manifest(file, stdin=session.open_stdin(file))
-    registry = session.issuing_registry
-    plan = preview(registry, wanted, prune=prune)
+    keys, policy = session.keys, session.policy
+    plan = keys.preview(wanted, prune=prune, policy=policy)
     with key_folder.KeyFolder(out_dir) as folder:
         if plan.steps and not dry_run:
             folder.require(plan.created)
-            plan = bring_to(registry, wanted, prune=prune, deliver=folder.write)
+            plan = keys.apply(wanted, prune=prune, deliver=folder.write, policy=policy)
         folder.keep()
     with handing.after("The list has been applied"):
         reports.show_plan(session.view(), plan, dry_run=dry_run, files=folder.files)

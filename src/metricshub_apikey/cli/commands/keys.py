@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from metricshub_apikey.cli import completion, handing, views
-from metricshub_apikey.cli.fields import new_metadata, revision
 from metricshub_apikey.cli.options import (
     Command,
     asked_expiry,
@@ -24,10 +23,11 @@ from metricshub_apikey.cli.options import (
 from metricshub_apikey.cli.output import Form, escape
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import InvalidArgumentError, KeyExistsError
-from metricshub_apikey.keys.api_key import ApiKey, differences
+from metricshub_apikey.keys.api_key import differences
+from metricshub_apikey.keys.changes import Changes
+from metricshub_apikey.keys.metadata import parse_labels
 from metricshub_apikey.keys.selection import Selection, check_label_filter
 from metricshub_apikey.pkcs12.bag import fold
-from metricshub_apikey.registry import issuing
 from metricshub_apikey.registry.api_keys import utc_now
 
 ALIAS = click.argument("alias", shell_complete=completion.complete_alias)
@@ -56,7 +56,10 @@ def create(
     expires_in: str | None,
     out: str | None,
     if_missing: bool,
-    **fields: Any,  # noqa: ANN401 - what Click passes
+    roles: tuple[str, ...],
+    service_account: str | None,
+    description: str | None,
+    labels: tuple[str, ...],
 ) -> None:
     """
     Create an API key and show it, once.
@@ -65,16 +68,23 @@ def create(
     Example:
       apikey create ci-prod --expires-in 90d --role metrics-writer
     """
-    metadata = new_metadata(**fields)
     moment = asked_expiry(session, expires_on, expires_in)
     try:
         if if_missing:
-            session.registry.require_free(alias)
+            session.keys.require_free(alias)
         with handing.reserve(out) as file:
-            key = session.issuing_registry.create(alias, expires_on=moment, metadata=metadata)
+            key = session.keys.create(
+                alias,
+                expires_on=moment,
+                roles=roles,
+                service_account=service_account,
+                description=description,
+                labels=dict(parse_labels(labels)),
+                policy=session.policy,
+            )
             if key.alias != alias:
                 session.out.note(f"Stored as '{key.alias}': Java ignores letter case.")
-            if metadata.roles and not session.policy.enforced:
+            if roles and not session.policy.enforced:
                 session.out.note(
                     "A stock MetricsHub server gives every key full access: roles count only "
                     "where a gateway checks them."
@@ -130,7 +140,7 @@ def list_(session: Session, /, *, long: bool, **filters: Any) -> None:  # noqa: 
     for label in selection.labels:
         check_label_filter(label)
     if session.quiet and selection == Selection():
-        return session.out.lines([escape(alias) for alias in session.registry.aliases()])
+        return session.out.lines([escape(alias) for alias in session.keys.aliases()])
     return show_list(session, selection, long=long)
 
 
@@ -140,7 +150,7 @@ def show_list(session: Session, selection: Selection, *, long: bool) -> None:
     complete = table or session.out.form in (Form.JSON, Form.CSV)
     with session.out.progress("Deriving keys") as progress:
         metadata = complete or selection != Selection()
-        found = session.registry.list(progress, metadata=metadata)
+        found = session.keys.list(progress, metadata=metadata)
     views.warn_of_unreadable(session.out, found)
     view = session.view(usage=complete or selection.unused_for is not None)
     shown, now = found, utc_now()
@@ -166,21 +176,21 @@ def show(session: Session, *, alias: str) -> None:
     Example:
       apikey show ci-prod
     """
-    views.show_key(session.view(usage=True), session.registry.get(alias))
+    views.show_key(session.view(usage=True), session.keys.get(alias))
 
 
 @click.command(cls=Command)
 @ALIAS
 @expiry_options
 @click.option("--no-expiry", is_flag=True, help="The key never expires.")
-@roles_option("--add-role", "added_roles", "Give it that role")
-@roles_option("--remove-role", "removed_roles", "Take that role away")
+@roles_option("--add-role", "add_roles", "Give it that role")
+@roles_option("--remove-role", "remove_roles", "Take that role away")
 @click.option(
     "--label", "labels", metavar="NAME=VALUE", multiple=True, help="Set a label; may be repeated."
 )
 @click.option(
     "--remove-label",
-    "removed_labels",
+    "remove_labels",
     metavar="NAME",
     multiple=True,
     help="Take a label away; may be repeated.",
@@ -197,7 +207,8 @@ def edit(
     expires_on: str | None,
     expires_in: str | None,
     no_expiry: bool,
-    **fields: Any,  # noqa: ANN401 - what Click passes
+    labels: tuple[str, ...],
+    **fields: Any,  # noqa: ANN401 - the other fields of Changes
 ) -> None:
     """
     Change a key's expiry, roles or purpose; the key itself stays.
@@ -210,17 +221,10 @@ def edit(
         [("--expires-on", expires_on), ("--expires-in", expires_in), ("--no-expiry", no_expiry)]
     )
     moment = asked_expiry(session, expires_on, expires_in)
-    if not (moment or no_expiry or any(value not in (None, ()) for value in fields.values())):
+    changes = Changes(moment, no_expiry, labels=dict(parse_labels(labels)), **fields)
+    if not changes.names_something:
         raise InvalidArgumentError("Name something to change.")
-    revise = revision(**fields)
-
-    def change(key: ApiKey) -> ApiKey:
-        if no_expiry and key.unreadable is not None:
-            raise issuing.unchangeable(key)
-        ends = moment if moment or no_expiry else key.expires_on
-        return key._replace(expires_on=ends, metadata=revise(key.metadata))
-
-    old, new = session.issuing_registry.edit(alias, change)
+    old, new = session.keys.edit(alias, policy=session.policy, **changes._asdict())
     with handing.after("The API key has been changed"):
         views.show_edited(session.view(), new, differences(old, new))
 

@@ -64,7 +64,7 @@ def revoke(
     if sum(ways) != 1:
         raise InvalidArgumentError("Name aliases, or use --expired, --role or --leaked.")
     if aliases:
-        revoked = session.registry.revoke(*aliases)
+        revoked = session.keys.revoke(*aliases)
         with handing.after("The API keys have been revoked"):
             return views.show_revoked(session.view(), revoked)
     if not yes:
@@ -82,7 +82,7 @@ def revoke(
 
 
 def _selected(session: Session, selection: Selection) -> tuple[ApiKey, ...]:
-    keys = session.registry.list()
+    keys = session.keys.list()
     return selection.select(keys, now=utc_now(), local_now=session.now, usage=NO_USAGE)
 
 
@@ -101,10 +101,10 @@ def _remove_agreed(
         session.agree(f"Remove {'this key' if len(unwanted) == 1 else 'these keys'}?")
     if not unwanted:
         return ()
-    removed = session.registry.remove(unwanted, action, secrets=secrets)
-    gone = {key.key for key in removed} if secrets else {key.alias for key in removed}
+    removed = session.keys.remove(unwanted, action, secrets=secrets)
+    gone = {key.secret for key in removed} if secrets else {key.alias for key in removed}
     for key in unwanted:
-        if (key.key if secrets else key.alias) not in gone:
+        if (key.secret if secrets else key.alias) not in gone:
             session.out.warn(f"'{key.alias}' has changed meanwhile, and was left alone.")
     return removed
 
@@ -134,7 +134,7 @@ def prune(session: Session, *, older_than: timedelta, dry_run: bool, yes: bool) 
         session.require_terminal()
     now = session.now
     limit = now - min(older_than, now - now.min)
-    dead = tuple(key for key in session.registry.list() if key.expired(limit))
+    dead = tuple(key for key in session.keys.list() if key.expired(limit))
     removed = dead if dry_run else _remove_agreed(session, dead, "prune", yes=yes)
     with handing.after("The API keys have been removed"):
         views.show_pruned(session.view(), removed, dry_run=dry_run)

@@ -19,8 +19,9 @@ from metricshub_apikey.cli.output import Form
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import ApiKeyError, PasswordError
 from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.bag import fold
-from metricshub_apikey.registry.api_keys import ApiKeyRegistry, utc_now
+from metricshub_apikey.registry.api_keys import utc_now
 from metricshub_apikey.review.checks import Finding, Report, Severity, Thresholds, examine
 from metricshub_apikey.review.leaks import Leak, find_leaks
 from metricshub_apikey.review.repair import repair
@@ -57,13 +58,13 @@ def check(session: Session, *, warn: timedelta, critical: timedelta, fix: bool) 
       apikey check --warn 30d --critical 7d
     """
     try:
-        registry = session.registry
+        keystore = session.keystore_file
     except PasswordError as error:
         report = Report((Finding("opens", Severity.UNKNOWN, error.message, error.hint),))
     else:
-        done = _mended(session, registry) if fix else ()
+        done = _mended(session, keystore) if fix else ()
         report = examine(
-            registry,
+            keystore,
             policy=session.policy_or_error(),
             usage=session.usage,
             now=utc_now(),
@@ -73,10 +74,10 @@ def check(session: Session, *, warn: timedelta, critical: timedelta, fix: bool) 
     return int(report.severity)
 
 
-def _mended(session: Session, registry: ApiKeyRegistry) -> tuple[str, ...]:
+def _mended(session: Session, keystore: Keystore) -> tuple[str, ...]:
     """Mend what is safe to mend; a warning where that fails, for the check goes on."""
     try:
-        return tuple(repair(registry))
+        return tuple(repair(keystore, session.journal, utc_now()))
     except ApiKeyError as error:
         session.out.warn(" ".join(filter(None, ("--fix failed:", error.message, error.hint))))
         return ()
@@ -115,7 +116,7 @@ def scan(session: Session, *, paths: tuple[str, ...]) -> int:
     Example:
       apikey scan ~/.bash_history /etc/cron.d src
     """
-    found = list(_leaks(session, session.registry.list(), paths))
+    found = list(_leaks(session, session.keys.list(), paths))
     reports.show_leaks(session.view(), found)
     return 1 if found else 0
 
@@ -124,8 +125,8 @@ def _leaks(session: Session, keys: Iterable[ApiKey], paths: tuple[str, ...]) -> 
     stdin = session.open_stdin(*paths)
     sharing: dict[str, list[str]] = {}
     for key in keys:
-        if key.key:
-            sharing.setdefault(key.key, []).append(key.alias)
+        if key.secret:
+            sharing.setdefault(key.secret.reveal(), []).append(key.alias)
     secrets = {secret: aliases[0] for secret, aliases in sharing.items()}
     others = {aliases[0]: aliases for aliases in sharing.values()}
     skipped = lambda path, reason: session.out.warn(f"{path} was not searched: {reason}.")  # noqa: E731
@@ -136,7 +137,7 @@ def _leaks(session: Session, keys: Iterable[ApiKey], paths: tuple[str, ...]) -> 
 
 def leaked_keys(session: Session, paths: tuple[str, ...]) -> tuple[ApiKey, ...]:
     """Return the keys that are found in *paths*, and show where."""
-    keys = session.registry.list()
+    keys = session.keys.list()
     leaks = list(_leaks(session, keys, paths))
     if session.out.form is not Form.JSON:
         for leak in leaks:

@@ -87,7 +87,7 @@ def rotate(
 
 def _is_due(session: Session, alias: str, within: timedelta | None) -> bool:
     """Look before the key's file is made: the last rotation's file may still be there."""
-    return within is None or is_due(session.registry.get(alias), now=utc_now(), within=within)
+    return within is None or is_due(session.keys.get(alias), now=utc_now(), within=within)
 
 
 def _rotate(
@@ -100,16 +100,17 @@ def _rotate(
     expires_in: str | None,
 ) -> Rotation | None:
     moment = asked_expiry(session, expires_on, expires_in)
-    return session.issuing_registry.rotate(
-        alias,
-        overlap=DEFAULT_OVERLAP if overlap is None else overlap,
-        expires_on=moment,
-        within=if_expiring,
+    overlap = DEFAULT_OVERLAP if overlap is None else overlap
+    policy = session.policy
+    if if_expiring is None:
+        return session.keys.rotate(alias, overlap=overlap, expires_on=moment, policy=policy)
+    return session.keys.rotate_if_expiring(
+        alias, if_expiring, overlap=overlap, expires_on=moment, policy=policy
     )
 
 
 def _finish(session: Session, alias: str) -> None:
-    old, new = session.registry.finish(alias)
+    old, new = session.keys.finish(alias)
     if new is not None and session.usage.of(new) is None:
         session.out.warn(f"Nobody has recorded a use of the new key of '{new.alias}'.")
     with handing.after("The old key has been removed"):

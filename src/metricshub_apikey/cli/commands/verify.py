@@ -15,7 +15,6 @@ from metricshub_apikey.cli.options import (
 from metricshub_apikey.cli.output import Form
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import InvalidArgumentError
-from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.registry.verification import Demand, token_in
 from metricshub_apikey.registry.verification import verify as decide
 
@@ -42,7 +41,7 @@ def verify(session: Session, *, roles: tuple[str, ...], request: str | None) -> 
     if request is not None and " " not in request:
         raise InvalidArgumentError("A request is a method and a path, such as 'POST /api/x'.")
     token = token_in(session.read_secret("Key"))
-    keys = session.registry.list()
+    keys = session.keys.list()
     views.warn_of_unreadable(session.out, keys)
     verdict = decide(
         token,
@@ -50,7 +49,7 @@ def verify(session: Session, *, roles: tuple[str, ...], request: str | None) -> 
         now=session.now,
         policy=session.policy,
         demand=Demand(roles, request),
-        history=lambda token: session.history(fingerprint(token)),
+        history=session.history,
     )
     reports.show_verdict(session.view(usage=session.out.form is Form.JSON), verdict)
     return 0 if verdict.accepted else 1

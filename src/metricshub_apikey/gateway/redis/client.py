@@ -237,7 +237,10 @@ def _client(package: Any, address: Address, settings: dict[str, Any]) -> Any:  #
         settings |= {"ssl": True, "ssl_ca_certs": address.ca}
     # Sentinels have users of their own, and must not learn the server's password.
     watchers = dict(settings)
-    settings |= {"username": address.user, "password": address.password}
+    settings |= {
+        "username": address.user,
+        "password": address.password and address.password.reveal(),
+    }
     if address.kind == "cluster":
         nodes = [package.cluster.ClusterNode(*host) for host in address.hosts]
         return package.RedisCluster(startup_nodes=nodes, **settings)
