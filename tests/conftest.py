@@ -32,7 +32,9 @@ import os, sys, tempfile
 # The interpreter may be in root's home, so all that is imported late is imported now.
 import csv, difflib, json, platformdirs, pwd, resource, shlex, sqlite3, tomllib, unicodedata, uuid
 from metricshub_apikey import ApiKeyRegistry, Keystore  # noqa: E402
-from metricshub_apikey.cli.commands import keys, removal, review, rotation, shell
+from metricshub_apikey.cli.commands import (  # noqa: E402
+    check, completion, create, edit, list, log, path, prune, revoke, rotate, scan, show
+)
 from metricshub_apikey.cli.main import run
 with tempfile.TemporaryDirectory() as folder:
     registry = ApiKeyRegistry(Keystore(os.path.join(folder, "store.p12")))

@@ -24,9 +24,9 @@ import pytest
 
 from conftest import COMMAND, ORDINARY_USER, Run, missing
 from metricshub_apikey import ApiKeyRegistry, Keystore, __version__
-from metricshub_apikey.cli.main import HOMES
-from metricshub_apikey.cli.views import KEY_FIELDS
+from metricshub_apikey.cli.main import COMMANDS
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
+from metricshub_apikey.keys.document import KEY_FIELDS
 from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS
 from metricshub_apikey.pkcs12.store import Store
 from places import VECTORS
@@ -172,7 +172,7 @@ def test_help(run: Run, arguments: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [*sorted(HOMES.keys() - {"policy"}), "policy init", "policy show", "policy check"]
+    "command", [*sorted({*COMMANDS} - {"policy"}), "policy init", "policy show", "policy check"]
 )
 def test_help_of_a_command(run: Run, command: str) -> None:
     """The help of each command says what it does, then shows an example, in 80 columns."""
@@ -193,7 +193,7 @@ def test_help_shows_whole_sentences(run: Run) -> None:
     """In 80 columns, no command's line in the overview is cut."""
     shown = run("--help", env={"COLUMNS": "80"}).stdout
     lines = shown.split("Commands:\n")[1].splitlines()
-    assert [line.split()[0] for line in lines] == sorted(HOMES)
+    assert [line.split()[0] for line in lines] == sorted(COMMANDS)
     assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
 
 
@@ -1334,7 +1334,7 @@ def test_a_list_imports_little(run: Run, java_keystore: Path) -> None:
     done = run(command=[sys.executable, "-c", program])
     assert done.returncode == 0
     modules = set(done.stdout.splitlines())
-    assert {"click", "metricshub_apikey.cli.views", "metricshub_apikey.pkcs12.store"} <= modules
+    assert {"click", "metricshub_apikey.cli.key_text", "metricshub_apikey.pkcs12.store"} <= modules
     costly = {
         "rich", "platformdirs", "json", "concurrent.futures", "secrets", "sqlite3", "tomllib",
         "yaml", "csv", "pwd", "socket", "zlib", "shlex", "pathlib",
@@ -1342,10 +1342,10 @@ def test_a_list_imports_little(run: Run, java_keystore: Path) -> None:
     assert not modules & costly
     assert not [name for name in modules if "gateway" in name or "x509" in name]
     ours = {name.removeprefix("metricshub_apikey.") for name in modules}
-    known = {"cli.commands.keys"}
+    known = {"cli.commands.list"}
     assert {name for name in ours if name.startswith("cli.commands.")} == known
     late = {
-        "activity.database", "cli.reports", "cli.tables", "formats.toml_lines", "http",
+        "activity.database", "cli.delivery", "cli.table", "formats.toml_lines", "http",
         "formats.toml_value", "keys.prefixed", "policy.file", "policy.permission",
         "policy.templates", "registry.manifest", "registry.plan", "registry.verification",
         "review.checks", "review.leaks", "review.repair",

@@ -141,7 +141,9 @@ def test_progress_is_for_terminals(
     text = tmp_path / "text"
     with open(text, "wb") as file:
         file.writelines(b"x" * (1 << 20) + b"\n" for _ in range(8))
-    slow = "import time, metricshub_apikey.output as output\noutput.PROGRESS_AFTER_SECONDS = 0.0\n"
+    slow = (
+        "import time, metricshub_apikey.cli.output as output\noutput.PROGRESS_AFTER_SECONDS = 0.0\n"
+    )
     program = f"{slow}from metricshub_apikey.__main__ import main; main()"
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))

@@ -202,7 +202,8 @@ def test_no_error_shows_a_secret(keystore: Path) -> None:
 
 BROKEN = """
 import sys
-from metricshub_apikey import keystore, views
+from metricshub_apikey.cli.commands import create, list
+from metricshub_apikey.keystore import keystore
 from metricshub_apikey.cli import main as cli
 def bug(*arguments, **named):
     raise ZeroDivisionError("a bug")
@@ -212,7 +213,7 @@ sys.exit(cli.run(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    "place", ["keystore._check", "views.show_created", "views.show_keys", "keystore.Store.parse"]
+    "place", ["keystore._check", "create.Created", "list.Listing", "keystore.Store.parse"]
 )
 def test_a_bug_shows_no_secret(
     run: Run, registry: ApiKeyRegistry, place: str, tmp_path: Path
@@ -230,7 +231,7 @@ def test_a_bug_shows_no_secret(
         for secret in (*keys, STOCK_PASSWORDS.store):
             assert secret not in done.stderr
     assert not [UUID4.search(done.stdout) for done in outputs if UUID4.search(done.stdout)] or (
-        place == "views.show_keys"
+        place == "list.Listing"
     ), "a key goes out whole or not at all"
 
 
@@ -424,7 +425,7 @@ def test_a_signal_while_a_key_file_is_made(
 
 LATE = """
 import os, signal, sys
-from metricshub_apikey import interrupts
+from metricshub_apikey.cli import interrupts
 from metricshub_apikey.cli import main as cli
 {setup}
 from metricshub_apikey.__main__ import main

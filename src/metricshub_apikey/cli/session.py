@@ -30,7 +30,6 @@ from metricshub_apikey.registry.api_keys import ApiKeyRegistry, utc_now
 
 from .interrupts import Interrupts
 from .output import Form, Output
-from .views import NO_USAGE, View
 
 if TYPE_CHECKING:
     from metricshub_apikey.activity.database import ActivityLog, Event
@@ -186,7 +185,7 @@ class Session:
 
     def require_terminal(self) -> None:
         """Check that there is a terminal to ask on; raises InvalidArgumentError."""
-        if self.out.form is Form.JSON or not self.out.can_ask():
+        if not self.out.can_ask():
             raise InvalidArgumentError("Without a terminal to ask on, this needs --yes.")
 
     def agree(self, question: str) -> None:
@@ -201,11 +200,6 @@ class Session:
         except ActivityError as error:
             self.out.warn(error.message)
             return ()
-
-    def view(self, *, usage: bool = False) -> View:
-        """Return what results need; with *usage* also when keys were last used."""
-        known = self.usage if usage else NO_USAGE
-        return View(self.out, self.location.path, self.now, known)
 
     def read_secret(self, name: str) -> str:
         """

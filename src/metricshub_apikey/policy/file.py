@@ -18,7 +18,7 @@ from metricshub_apikey.errors import InvalidArgumentError, KeystoreError, Policy
 from metricshub_apikey.files import ownership
 from metricshub_apikey.files.reading import read
 from metricshub_apikey.formats.toml_value import Value
-from metricshub_apikey.keys.expiry import parse_duration
+from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.prefixed import check_prefix
 

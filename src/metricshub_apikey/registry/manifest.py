@@ -21,12 +21,14 @@ from typing import Any, BinaryIO, NamedTuple
 
 from metricshub_apikey.errors import InvalidArgumentError, KeystoreError, ManifestError, PolicyError
 from metricshub_apikey.files.reading import read
+from metricshub_apikey.formats.nearest import did_you_mean
 from metricshub_apikey.formats.toml_lines import Key, line_of
 from metricshub_apikey.formats.toml_value import Value
 from metricshub_apikey.formats.yaml_items import Field
 from metricshub_apikey.formats.yaml_items import items as yaml_items
 from metricshub_apikey.keys.alias import check_alias
-from metricshub_apikey.keys.expiry import on_the_wall, parse_date_time, parse_duration
+from metricshub_apikey.keys.durations import parse_duration
+from metricshub_apikey.keys.expiry import on_the_wall, parse_date_time
 from metricshub_apikey.keys.metadata import MAX_DESCRIPTION, Labels, Metadata
 from metricshub_apikey.pkcs12.bag import fold
 
@@ -163,10 +165,7 @@ def _one(item: Field) -> Wanted:
 
 
 def _unknown(name: str, place: int | Key) -> _PlacedError:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name[:40], READERS, n=1)
-    hint = f"Did you mean '{close[0]}'?" if close else f"Known are: {', '.join(READERS)}."
+    hint = did_you_mean(name, READERS)
     return _PlacedError(place, f"{name[:40]!r} is not a field of a key.", hint)
 
 
