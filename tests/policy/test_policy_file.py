@@ -425,7 +425,7 @@ def test_a_loop_of_links(tmp_path: Path) -> None:
 
 LOAD = """
 import os, sys
-from metricshub_apikey.policy_file import find_policy, load
+from metricshub_apikey.policy.file import find_policy, load
 from metricshub_apikey.errors import PolicyError
 import pwd, tomllib
 path, keystore = sys.argv[1:]
@@ -527,7 +527,7 @@ def test_a_keystore_that_is_nowhere(tmp_path: Path) -> None:
 def test_start_up_stays_cheap() -> None:
     """Nobody without a policy file pays for reading TOML."""
     check = (
-        "import sys, metricshub_apikey.policy_file; print({'tomllib', 'difflib'} & {*sys.modules})"
+        "import sys, metricshub_apikey.policy.file; print({'tomllib', 'difflib'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

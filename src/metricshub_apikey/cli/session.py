@@ -222,7 +222,7 @@ class Session:
         Return standard input, for a command whose files are *named*; it may be among them as `-`.
 
         Raises:
-            InvalidArgumentError: It is, but there is none, or the password comes from there.
+            InvalidArgumentError: It is, but it is closed, or the password comes from there.
         """
         if STANDARD_INPUT in named and self._password_file == STANDARD_INPUT:
             raise InvalidArgumentError("The password and a file cannot both be standard input.")
@@ -243,7 +243,7 @@ class Session:
 
 
 def _typed(name: str) -> str:
-    """Return what somebody types unseen at the terminal; nothing, if they end the input."""
+    """Return what the user types unseen at the terminal; nothing, if the user ends the input."""
     from getpass import getpass
 
     try:
