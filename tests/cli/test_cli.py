@@ -95,36 +95,7 @@ def java_keystore(keystore: Path) -> Path:
     return keystore
 
 
-# What is documented to the letter
-
-
-def test_the_documented_transcript(run: Run) -> None:
-    """The three commands read like the documentation, word for word."""
-    made = run("create", "mcp-openai")
-    found = re.fullmatch(
-        rf"API key created for alias 'mcp-openai': ({UUID4}) \(No expiration\)\n" + STORE_IT,
-        made.stdout,
-    )
-    assert found
-    assert (made.returncode, made.stderr) == (0, "")
-    first = found[1]
-
-    made = run("create", "mcp-claude", "--expires-on", FOREVER)
-    found = re.fullmatch(
-        rf"API key created for alias 'mcp-claude': ({UUID4}) \(Expires on {FOREVER}\)\n" + STORE_IT,
-        made.stdout,
-    )
-    assert found
-    assert (made.returncode, made.stderr) == (0, "")
-
-    listed = (
-        f"mcp-openai ********************{first[-4:]} (No expiration)\n"
-        f"mcp-claude ********************{found[1][-4:]} (Expires on {FOREVER})\n"
-    )
-    check(run("list"), 0, listed)
-    check(run("revoke", "mcp-openai"), 0, "API key 'mcp-openai' has been revoked.\n")
-    check(run("list"), 0, listed.splitlines(keepends=True)[1])
-    assert run("create", "mcp-openai").returncode == 0
+# With a stock server
 
 
 def test_a_server_accepts_what_the_command_made(run: Run, stock: Stock, keystore: Path) -> None:
@@ -681,32 +652,7 @@ def test_json_keeps_the_hint_apart(run: Run, registry: ApiKeyRegistry) -> None:
     }
 
 
-# revoke
-
-
-def test_revoke_several(run: Run, registry: ApiKeyRegistry) -> None:
-    """All or nothing, in one write, each name once."""
-    for alias in ("a", "b", "c"):
-        registry.create(alias)
-    check(run("revoke", "a", "x", "b"), 1, stderr="Error: No API key found with alias 'x'.\n")
-    check(run("list", "-q"), 0, "a\nb\nc\n")
-    done = run("revoke", "c", "a", "C", "a")
-    check(done, 0, "API key 'c' has been revoked.\nAPI key 'a' has been revoked.\n")
-    check(run("list", "-q"), 0, "b\n")
-
-
 # The failures and their words
-
-
-def test_a_taken_alias(run: Run, registry: ApiKeyRegistry) -> None:
-    """The alias is quoted as typed, with what to do."""
-    registry.create("x")
-    check(
-        run("create", "X"),
-        1,
-        stderr="Error: An API key with alias 'X' already exists.\n"
-        "Hint: Revoke it first, or choose another alias.\n",
-    )
 
 
 @pytest.mark.parametrize("content", [b"PK\3\4 a zip", b"\0" * 100, b"0", b"#!/bin/sh\n"])
