@@ -35,7 +35,9 @@ import os, sys, tempfile
 import csv, difflib, json, platformdirs, pwd, resource, shlex, sqlite3, tomllib, unicodedata, uuid
 from metricshub_apikey import ApiKeys
 from metricshub_apikey.keystore.keystore import Keystore  # noqa: E402
-from metricshub_apikey.cli.commands import keys, removal, review, rotation, shell
+from metricshub_apikey.cli.commands import (  # noqa: E402
+    check, completion, create, edit, list, log, path, prune, revoke, rotate, scan, show
+)
 from metricshub_apikey.cli.main import run
 with tempfile.TemporaryDirectory() as folder:
     registry = ApiKeys(Keystore(os.path.join(folder, "store.p12")))

@@ -32,7 +32,7 @@ ROOMS = {
         "registry",
     },
     "http": {"errors", "files"},
-    "gateway": {"errors", "secret", "policy", "activity", "keystore", "keys", "http"},
+    "gateway": {"errors", "policy", "activity", "keystore", "keys", "formats", "http"},
     "cli": {
         "errors", "files", "formats", "pkcs12", "keys", "keystore", "policy", "activity",
         "registry", "review", "http", "gateway",
@@ -59,7 +59,7 @@ LATE = {
 """What costs start-up, or is not everywhere, is imported where it is used."""
 
 SERVING = ("gateway", "http")
-IMPORTED_LATE = ("cli.tables", *SERVING)
+IMPORTED_LATE = ("cli.table", *SERVING)
 """Rooms and modules that are themselves imported where they are used."""
 
 DEPENDENCIES = {"click", "cryptography", "platformdirs", "rich", "yaml", "uvicorn", "redis"}

@@ -26,7 +26,7 @@ import pytest
 from conftest import AS_ORDINARY_USER, COMMAND, Run, missing
 from metricshub_apikey import ApiKeys
 from metricshub_apikey.cli.completion import SHELLS, complete_alias
-from metricshub_apikey.cli.main import HOMES, apikey
+from metricshub_apikey.cli.main import COMMANDS, apikey
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keystore.keystore import Keystore
@@ -228,7 +228,7 @@ def test_completes_commands_options_and_choices(shell: Shell) -> None:
         "apikey --color ",
         "apikey completion ",
     ) == [
-        set(HOMES),
+        set(COMMANDS),
         {"create"},
         {"--expires-on", "--expires-in"},
         {"auto", "always", "never"},

@@ -21,8 +21,8 @@ from fields import fields
 from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.database import ActivityLog, path_beside
 from metricshub_apikey.activity.journal import Journal
-from metricshub_apikey.cli.views import KEY_FIELDS
 from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.document import KEY_FIELDS
 from metricshub_apikey.keys.entries import new_bag
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.fingerprint import fingerprint

@@ -14,8 +14,8 @@ import pytest
 
 from conftest import ORDINARY_USER, Run, missing
 from metricshub_apikey import ApiKeys
-from metricshub_apikey.cli.views import KEY_FIELDS
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
+from metricshub_apikey.keys.document import KEY_FIELDS
 from metricshub_apikey.keys.entries import find
 from metricshub_apikey.keys.metadata import MAX_MEMBERS, Metadata
 from metricshub_apikey.keystore.keystore import Keystore

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from metricshub_apikey.cli.output import Form, Output, escape
-from metricshub_apikey.cli.tables import MOST_DRAWN, show_long
-from metricshub_apikey.cli.views import View
+from metricshub_apikey.cli.commands.list import Listing
+from metricshub_apikey.cli.output import Form, Output
+from metricshub_apikey.cli.table import MOST_DRAWN
+from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.fingerprint import fingerprint
@@ -43,6 +44,11 @@ Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
 
 
+def listing(keys: list[ApiKey], usage: Usage = NOBODY_RECORDS) -> Listing:
+    """Return what `list --long` shows."""
+    return Listing(keys, now=NOW, usage=usage, keystore="k.p12", long=True, all_keys=True)
+
+
 def draw(
     keys: list[ApiKey],
     width: int,
@@ -52,10 +58,9 @@ def draw(
     usage: Usage = NOBODY_RECORDS,
 ) -> list[str]:
     """Return the lines of the table on a terminal of *width* columns."""
-    view = View(Output(Form.TEXT, color=color), "k.p12", to_local(NOW), usage)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
-        show_long(view, keys, now=NOW)
+        Output(Form.TEXT, color=color).show(listing(keys, usage))
     return capsys.readouterr().out.splitlines()
 
 
@@ -184,11 +189,10 @@ def test_whatever_is_in_a_keystore(
     """No line is too long, no mask is broken, nothing moves the cursor or hides."""
     with pytest.MonkeyPatch.context() as patch:
         shown: list[str] = []
-        patch.setattr(Output, "_print", lambda _self, text, **_: shown.append(text))
+        patch.setattr(Output, "write", lambda _self, text, **_: shown.append(text))
         patch.setenv("COLUMNS", str(width))
         key = KEY._replace(alias=alias, metadata=Metadata(maker, tuple(roles), account))
-        view = View(Output(Form.TEXT, color=False), "k.p12", to_local(NOW))
-        show_long(view, [key, STOCK], now=NOW)
+        Output(Form.TEXT, color=False).show(listing([key, STOCK]))
     lines = "\n".join(shown).split("\n")
     assert max(map(cell_len, lines)) <= width
     assert all(escape(line) == line for line in lines)

@@ -29,7 +29,7 @@ from faults import (
     write_window,
 )
 from metricshub_apikey import ApiKey, ApiKeys
-from metricshub_apikey.cli.commands import apply, keys, removal, rotation
+from metricshub_apikey.cli.commands import apply, create, edit, prune, revoke, rotate
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
@@ -63,7 +63,7 @@ RECORD_ERRORS = {
 }
 """What happens to the record of who did what."""
 
-IMPORTED_LATE = (apply, keys, removal, rotation)
+IMPORTED_LATE = (apply, create, edit, prune, revoke, rotate)
 """Their bytecode must be there, so that each run reads the same files."""
 
 

@@ -204,7 +204,7 @@ def test_no_error_shows_a_secret(keystore: Path) -> None:
 
 BROKEN = """
 import sys
-from metricshub_apikey.cli import views
+from metricshub_apikey.cli.commands import create, list
 from metricshub_apikey.keystore import keystore
 from metricshub_apikey.cli import main as cli
 def bug(*arguments, **named):
@@ -215,7 +215,7 @@ sys.exit(cli.run(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    "place", ["keystore._check", "views.show_created", "views.show_keys", "keystore.Store.parse"]
+    "place", ["keystore._check", "create.Created", "list.Listing", "keystore.Store.parse"]
 )
 def test_a_bug_shows_no_secret(run: Run, registry: ApiKeys, place: str, tmp_path: Path) -> None:
     """The traceback of a bug, wherever it is, shows lines of code but no values."""
@@ -231,7 +231,7 @@ def test_a_bug_shows_no_secret(run: Run, registry: ApiKeys, place: str, tmp_path
         for secret in (*keys, STOCK_PASSWORDS.store.reveal()):
             assert secret not in done.stderr
     assert not [UUID4.search(done.stdout) for done in outputs if UUID4.search(done.stdout)] or (
-        place == "views.show_keys"
+        place == "list.Listing"
     ), "a key goes out whole or not at all"
 
 

@@ -19,8 +19,8 @@ from metricshub_apikey import ApiKeys, errors
 from metricshub_apikey.activity import database
 from metricshub_apikey.cli import session
 from metricshub_apikey.cli.main import apikey
-from metricshub_apikey.cli.views import KEY_FIELDS
 from metricshub_apikey.keys import fingerprint
+from metricshub_apikey.keys.document import KEY_FIELDS
 from metricshub_apikey.keystore import location as paths
 from metricshub_apikey.policy import file as policy_file
 from metricshub_apikey.policy import state

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from metricshub_apikey.errors import EntryUnreadableError, InvalidArgumentError
 from metricshub_apikey.keys.alias import CAPITAL_SIGMA, check_alias
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.keys.expiry import after, instants, parse_duration, parse_stored
+from metricshub_apikey.keys.durations import parse_duration
+from metricshub_apikey.keys.expiry import after, instants, parse_stored
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.value import decode, encode, new_key
 from metricshub_apikey.pkcs12.bag import LAST_MS, fold

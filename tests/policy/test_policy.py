@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metricshub_apikey.errors import InvalidArgumentError, PolicyBreachError
-from metricshub_apikey.keys.expiry import after, parse_duration
+from metricshub_apikey.keys.durations import parse_duration, spoken
+from metricshub_apikey.keys.expiry import after
 from metricshub_apikey.keys.prefixed import is_intact
 from metricshub_apikey.policy.file import parse
 from metricshub_apikey.policy.rules import (
@@ -22,7 +23,6 @@ from metricshub_apikey.policy.rules import (
     Role,
     describe,
     document,
-    spoken,
 )
 from metricshub_apikey.policy.templates import template
 

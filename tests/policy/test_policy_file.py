@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metricshub_apikey.errors import PolicyError
-from metricshub_apikey.keys.expiry import parse_duration
+from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.metadata import ROLE
 from metricshub_apikey.keys.prefixed import PREFIX
 from metricshub_apikey.policy.file import (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from metricshub_apikey.cli.handing import hand_out, promise, reserve
+from metricshub_apikey.cli.delivery import NewKey, hand_out, promise, reserve
 from metricshub_apikey.cli.interrupts import Interrupted
 from metricshub_apikey.cli.output import Form, Output
 from metricshub_apikey.errors import KeyExistsError, NotDeliveredError, OutputError
@@ -111,16 +112,21 @@ def test_a_kept_promise_says_nothing() -> None:
         pass
 
 
-def refuse() -> None:
-    """Fail as a full standard output does."""
-    raise OutputError("Standard output is full.")
+class Full(Output):
+    """A standard output that takes nothing."""
+
+    def write(self, content: str, end: str = "\n") -> None:
+        """Fail, whatever there is to print."""
+        del content, end
+        raise OutputError("Standard output is full.")
 
 
 def test_a_delivered_key_stays(file: Path) -> None:
     """Once the key is in its file, no failure to say so takes the file away."""
-    out = Output(Form.TEXT, color=False)
+    out = Full(Form.TEXT, color=False)
+    new = NewKey(KEY, alias="ci", file=str(file), keystore="k.p12", now=datetime(2027, 1, 1))
     with pytest.raises(OutputError) as caught, reserve(str(file)) as made:
-        hand_out(KEY, "ci", made, refuse, out)
+        hand_out(out, new, made)
     assert not isinstance(caught.value, NotDeliveredError)
     assert caught.value.message.startswith(f"The key is in {file}, but this could not be shown.")
     assert file.read_text() == f"{KEY.secret.reveal()}\n"

@@ -30,7 +30,6 @@ from metricshub_apikey.registry.api_keys import ApiKeys, utc_now
 
 from .interrupts import Interrupts
 from .output import Form, Output
-from .views import NO_USAGE, View
 
 if TYPE_CHECKING:
     from metricshub_apikey.activity.database import ActivityLog, Event
@@ -182,7 +181,7 @@ class Session:
 
     def require_terminal(self) -> None:
         """Check that there is a terminal to ask on; raises InvalidArgumentError."""
-        if self.out.form is Form.JSON or not self.out.can_ask():
+        if not self.out.can_ask():
             raise InvalidArgumentError("Without a terminal to ask on, this needs --yes.")
 
     def agree(self, question: str) -> None:
@@ -197,11 +196,6 @@ class Session:
         except ActivityError as error:
             self.out.warn(error.message)
             return ()
-
-    def view(self, *, usage: bool = False) -> View:
-        """Return what results need; with *usage* also when keys were last used."""
-        known = self.usage if usage else NO_USAGE
-        return View(self.out, self.location.path, self.now, known)
 
     def read_secret(self, name: str) -> str:
         """
@@ -224,7 +218,7 @@ class Session:
         Return standard input, for a command whose files are *named*; it may be among them as `-`.
 
         Raises:
-            InvalidArgumentError: It is, but there is none, or the password comes from there.
+            InvalidArgumentError: It is, but it is closed, or the password comes from there.
         """
         if STANDARD_INPUT in named and self._password_file == STANDARD_INPUT:
             raise InvalidArgumentError("The password and a file cannot both be standard input.")
@@ -245,7 +239,7 @@ class Session:
 
 
 def _typed(name: str) -> str:
-    """Return what somebody types unseen at the terminal; nothing, if they end the input."""
+    """Return what the user types unseen at the terminal; nothing, if the user ends the input."""
     from getpass import getpass
 
     try:

@@ -17,8 +17,9 @@ from datetime import timedelta
 from metricshub_apikey.errors import InvalidArgumentError, KeystoreError, PolicyError
 from metricshub_apikey.files import ownership
 from metricshub_apikey.files.reading import read
+from metricshub_apikey.files.text import decode
 from metricshub_apikey.formats.toml_value import Value
-from metricshub_apikey.keys.expiry import parse_duration
+from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.prefixed import check_prefix
 
@@ -117,12 +118,7 @@ def load(path: str) -> Policy:
     if snapshot is None:
         link = "It is a link, and what it points to is missing." if os.path.islink(path) else None
         raise PolicyError(f"There is no policy file {path}.", hint=link)
-    try:
-        text = snapshot.data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = snapshot.data.count(b"\n", 0, error.start) + 1
-        raise PolicyError(f"{path}, line {line}: this is not UTF-8.") from None
-    return parse(text, path)
+    return parse(decode(snapshot.data, path, PolicyError), path)
 
 
 def parse(text: str, path: str) -> Policy:

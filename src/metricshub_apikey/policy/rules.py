@@ -18,7 +18,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from metricshub_apikey.errors import PolicyBreachError
-from metricshub_apikey.keys.expiry import SECOND, after, lifetime, parse_duration, text
+from metricshub_apikey.keys.durations import SECOND, parse_duration, spoken
+from metricshub_apikey.keys.expiry import after, lifetime, text
 from metricshub_apikey.keys.value import new_key
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 KeyFormat = Literal["uuid", "prefixed"]
 DEFAULT_PREFIX = "metricshub_"
-
-UNITS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 
 
 class Breach(NamedTuple):
@@ -169,7 +168,7 @@ class Policy(NamedTuple):
         Refuse a length of life that is not one of the choices, in whatever units it is typed.
 
         Args:
-            typed: As `expiry.parse_duration` reads it.
+            typed: As `parse_duration` reads it.
 
         Raises:
             InvalidArgumentError: It is not a length of time.
@@ -226,17 +225,6 @@ class Policy(NamedTuple):
 
 
 STOCK = Policy()
-
-
-def spoken(length: timedelta) -> str:
-    """Return a length of time in words, such as `1 day 12 hours`, to the second."""
-    rest = length // SECOND
-    parts = []
-    for unit, seconds in UNITS.items():
-        count, rest = divmod(rest, seconds)
-        if count:
-            parts.append(f"{count:,} {unit}{'' if count == 1 else 's'}")
-    return " ".join(parts) or "0 seconds"
 
 
 def describe(policy: Policy) -> list[tuple[str, str]]:

@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple
 from metricshub_apikey.errors import ApiKeyError
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey, differences
-from metricshub_apikey.keys.expiry import after, parse_duration
+from metricshub_apikey.keys.durations import parse_duration
+from metricshub_apikey.keys.expiry import after
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store

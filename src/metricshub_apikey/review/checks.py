@@ -205,6 +205,12 @@ def breaches(key: ApiKey, policy: Policy) -> list[str]:
     return [breach.sentence for breach in found]
 
 
+def all_breaches(keys: Iterable[ApiKey], policy: Policy) -> dict[str, list[str]]:
+    """Return, by alias, the rules that each key breaks which breaks any; see `breaches`."""
+    found = {key.alias: breaches(key, policy) for key in keys}
+    return {alias: sentences for alias, sentences in found.items() if sentences}
+
+
 def check_algorithms(store: Store, keys: Iterable[ApiKey]) -> Iterator[Finding]:
     """Tell which protection is that of old Java versions; nothing has to be done at once."""
     found = entries.by_alias(store)

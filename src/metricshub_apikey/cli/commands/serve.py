@@ -1,4 +1,4 @@
-"""`serve`."""
+"""`serve`: the gateway decides for a reverse proxy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metricshub_apikey.cli.options import FILE, Command, common_options, pass_session, state_option
-from metricshub_apikey.cli.output import Form
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import MissingExtraError
 from metricshub_apikey.policy.file import named_policy
@@ -31,7 +30,7 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
     return host, int(port)
 
 
-@click.command(cls=Command)
+@click.command("serve", cls=Command)
 @click.option(
     "--bind",
     metavar="HOST:PORT",
@@ -67,7 +66,7 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
 )
 @common_options()
 @pass_session
-def serve(
+def command(
     session: Session,
     /,
     *,
@@ -105,10 +104,7 @@ def serve(
         state=session.state,
         state_failure=state_failure,
         limits=not no_limits,
-        log_form="json" if session.out.form is Form.JSON else "text",
+        log_form=session.out.form.log_form,
         log_all=log_all,
     )
     server.serve(settings, listen)
-
-
-COMMANDS = (serve,)
