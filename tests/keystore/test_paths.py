@@ -25,7 +25,7 @@ def find(
     *,
     environ: Mapping[str, str] | None = None,
     platform: str = "linux",
-    default: Path | str = "/nonexistent/metricshub",
+    default: Path | None = None,
 ) -> Location:
     """Look for the keystore as the launcher in *folder* does."""
     return find_keystore(
@@ -33,7 +33,7 @@ def find(
         environ=environ or {},
         launcher=str(folder / "bin" / "apikey"),
         platform=platform,
-        default_installation=str(default),
+        default_installation=str(default or folder / "not installed"),
     )
 
 
@@ -174,7 +174,11 @@ def test_a_launcher_elsewhere_says_nothing(folder: Path) -> None:
     (folder / "bin").rename(folder / "sbin")
     launcher = str(folder / "sbin" / "apikey")
     found = find_keystore(
-        None, environ={}, launcher=launcher, platform="linux", default_installation="/nonexistent"
+        None,
+        environ={},
+        launcher=launcher,
+        platform="linux",
+        default_installation=str(folder / "not installed"),
     )
     assert found.rule == "user-data"
 
