@@ -48,7 +48,7 @@ HOMES = {
     cls=CommandGroup,
     homes=HOMES,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @common_options(Form.CSV, Form.PROMETHEUS, Form.NAGIOS)
