@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import platformdirs
 import pytest
 
+from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keystore.location import FILE_NAME, Location, find_keystore
 
 
@@ -207,3 +210,16 @@ def test_the_user_data_folder_comes_last(folder: Path) -> None:
     """With nothing installed, the keystore is where the system keeps a user's data."""
     data = platformdirs.user_data_dir("metricshub", appauthor=False)
     check(find(folder), "user-data", Path(data) / FILE_NAME)
+
+
+def test_a_user_without_a_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without HOME, and an account that could name one, no folder called `~` is made up."""
+
+    def unknown(number: int) -> NoReturn:
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(InvalidArgumentError, match="This user has no home directory"):
+        find(folder)
