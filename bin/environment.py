@@ -65,9 +65,9 @@ class Environment:
         """Tell whether it is complete, was made by a user we trust, and holds what is wanted."""
         try:
             # Outside the project, another user's environment could hold anything.
-            foreign = not self.ours and sys.platform != "win32"
+            owner = self.place.stat().st_uid
             return (
-                not (foreign and self.place.stat().st_uid != os.geteuid())
+                (self.ours or sys.platform == "win32" or owner == os.geteuid())
                 and os.access(self.python, os.X_OK)
                 and requirements(self.stamp.read_bytes(), tests=self.tests) == self.wanted
                 and self.constraints.read_bytes() == self.texts[1]
