@@ -75,6 +75,9 @@ MODULES = {name: path for name, path in FILES.items() if not name.endswith("__in
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
+SCOPES = ast.Module | ast.ClassDef
+
+
 def parse(path: Path) -> ast.Module:
     """Return the syntax tree of a file."""
     return ast.parse(path.read_text("utf-8"), str(path))
@@ -207,3 +210,13 @@ def test_functions_fit_on_a_screen(module: str) -> None:
     ]
     lengths = {node.name: code_lines(node) for node in functions}
     assert {name: count for name, count in lengths.items() if count > LONGEST_FUNCTION} == {}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_constants_are_assigned_once(module: str) -> None:
+    """No constant of a module or a class has a second value, which would hide the first."""
+    for scope in [one for one in ast.walk(parse(FILES[module])) if isinstance(one, SCOPES)]:
+        assigned = [node for node in scope.body if isinstance(node, ast.Assign | ast.AnnAssign)]
+        targets = [t for one in assigned for t in getattr(one, "targets", None) or [one.target]]  # type: ignore[union-attr]
+        names = [one.id for one in targets if isinstance(one, ast.Name)]
+        assert len(names) == len(set(names)), [one for one in names if names.count(one) > 1]

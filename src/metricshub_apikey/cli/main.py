@@ -58,7 +58,7 @@ def _show_version(context: click.Context, parameter: click.Parameter, value: obj
     cls=CommandGroup,
     modules=COMMANDS,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 @click.option(
     "--version",

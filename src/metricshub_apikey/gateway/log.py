@@ -23,7 +23,6 @@ Form = Literal["text", "json"]
 Line = tuple[float, dict[str, object]]
 
 MOST_WAITING = 10_000
-LONGEST_METHOD = 50
 LONGEST_METHOD = 40
 LONGEST_PATH = 500
 CLOSE_SECONDS = 2.0
