@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE.parent / "tests" / "support"), str(HERE.parent / "src")]
+sys.path += [str(HERE.parent / name) for name in ("tests", "tests/support", "src")]
 
 from prepare import write_keys  # noqa: E402
 from report import Row, Section, at_least, at_most, ratios  # noqa: E402

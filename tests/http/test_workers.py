@@ -18,7 +18,7 @@ from servers import Gateway, ask, forwarded, running, serving, wait_until
 
 STUBBORN = """
 import os, signal, sys, time
-from metricshub_apikey.gateway.workers import Workers
+from metricshub_apikey.http.workers import Workers
 
 def work(parent):
     signal.signal(signal.SIGHUP, lambda *_: print("hup", flush=True))
