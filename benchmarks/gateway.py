@@ -26,7 +26,7 @@ from typing import NamedTuple
 from metricshub_apikey.secret import Secret
 
 HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE.parent / "tests" / "support"), str(HERE.parent / "src")]
+sys.path += [str(HERE.parent / name) for name in ("tests", "tests/support", "src")]
 
 from prepare import write_keys  # noqa: E402
 from report import Row, Section, at_least, at_most, ratios  # noqa: E402

@@ -24,6 +24,7 @@ from metricshub_apikey import ApiKeys
 from metricshub_apikey.errors import ActivityError
 from metricshub_apikey.gateway.decision import StateError
 from metricshub_apikey.gateway.limiter import MemoryLimiter
+from metricshub_apikey.gateway.redis import client as redis_client
 from metricshub_apikey.gateway.redis import limiter as redis_limiter
 from metricshub_apikey.gateway.redis.limiter import TAKE, RedisLimiter
 from metricshub_apikey.gateway.redis.record import RedisRecord
@@ -320,6 +321,42 @@ def test_a_closed_connection_is_no_failure(server: Redis, client: package.Redis)
 
     assert asyncio.run(close_between()) == [3, 2]
     assert said == []
+
+
+def forget_internals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the package lack something that the gateway's own connection uses."""
+    later = (*redis_client.INTERNALS, "renamed_in_a_later_redis")
+    monkeypatch.setattr(redis_client, "INTERNALS", later)
+
+
+def channel_of(address: Address) -> str:
+    """Return which kind of channel leads to an address."""
+    return type(redis_client.channel(address, timeout=1, connected=lambda: None)).__name__
+
+
+@pytest.mark.usefixtures("patient")
+def test_another_redis_package_is_used_by_its_public_interface(
+    server: Redis, client: package.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the package's internals have changed, its own pipelines count the same, and recover."""
+    assert channel_of(server.address) == "_Line", "the installed version is known"
+    forget_internals(monkeypatch)
+    assert channel_of(server.address) == "_Pipelines"
+    limit = RateLimit(50, 50)
+    said: list[str] = []
+
+    async def disturb() -> list[int]:
+        counts = []
+        async with started(server.address, said) as limiter:
+            for command in ("SCRIPT FLUSH", "CLIENT KILL TYPE normal SKIPME yes"):
+                counts.append(await passed(limiter, limit, 20))
+                execute(client, *command.split())
+            counts.append(await passed(limiter, limit, 20))
+        return counts
+
+    assert asyncio.run(disturb()) == [20, 20, 10]
+    assert said == []
+    assert len(times_of(client, "a")) == 50
 
 
 @pytest.mark.usefixtures("patient")
@@ -716,6 +753,10 @@ def test_cluster(tmp_path: Path) -> None:
         with nodes[1].client() as client:
             client.script_flush()
         check_counts(address, keys=12)
+        with pytest.MonkeyPatch.context() as changed:
+            forget_internals(changed)
+            assert channel_of(address) == "_Pipelines"
+            check_counts(address, keys=12)
         asyncio.run(move_and_lose(address, nodes))
 
 

@@ -13,7 +13,6 @@ from metricshub_apikey.http.asgi import Header, Receive, Scope, Send
 from metricshub_apikey.http.listener import Network
 
 from .decision import Request
-from .metrics import Metrics
 from .service import Service
 
 AUTH = b"/auth"
@@ -42,11 +41,8 @@ class Gateway:
             trusted: The networks whose proxies may ask; those on a Unix socket always may.
         """
         self._service = service
-        self._decide = service.gate.decide
-        self._log = service.log
+        self._decide = service.decide
         self._trusted = trusted
-        self._metrics = Metrics(service.keyring)
-        self._decisions = self._metrics.decisions
         self._peers: dict[str, bool] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,9 +62,6 @@ class Gateway:
         request, proxy = _request(scope, target)
         answer = await self._decide(request)
         status, headers = answer.status, answer.headers
-        self._decisions[answer.reason] += 1
-        if status != 200 or self._log.everything:
-            self._log.decision(request, answer)
         if proxy == NGINX and status not in NGINX_KNOWS:
             headers = [*headers, (b"x-apikey-status", b"%d" % status)]
             status = 403
@@ -78,7 +71,7 @@ class Gateway:
     async def _tell(self, target: bytes, send: Send) -> None:
         keyring = self._service.keyring
         if target == b"/metrics":
-            await _say(send, 200, self._metrics.text())
+            await _say(send, 200, self._service.metrics.text())
         elif target != b"/healthz":
             await _say(send, 404, "There are /auth, /healthz and /metrics.")
         elif keyring.snapshot is not None:

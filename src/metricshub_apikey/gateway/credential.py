@@ -53,7 +53,7 @@ class Credential:
         expires: Seconds since 1970 from which on it is refused.
         permissions: What its roles allow; None where the policy defines no roles.
         headers: Of an answer that accepts it.
-        minute: In which it was used last, since 1970; whoever decides keeps it.
+        minute: In which it was used last, since 1970; `Uses` keeps it.
     """
 
     __slots__ = (
@@ -75,7 +75,7 @@ class Credential:
         self.identity = Identity(key.alias, key.principal, key.metadata.roles)
         self.expires = _seconds(key.expires_on)
         self.permissions = _permissions(self.identity.roles, policy)
-        self.minute = -1.0
+        self.minute = -1
         self.headers = [(b"content-length", b"0"), *self.identity.headers]
 
     def __repr__(self) -> str:

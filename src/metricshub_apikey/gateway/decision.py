@@ -22,7 +22,6 @@ from .keyring import Keyring
 
 SCHEME = b"bearer"
 LONGEST_TOKEN = 4_096
-MINUTE = 60
 CHALLENGE = b'Bearer realm="apikey"'
 
 
@@ -32,7 +31,7 @@ class Request(NamedTuple):
 
     Attributes:
         method: As in the request line.
-        target: The path as it was sent, with or without a query; None where nobody said it.
+        target: The path as it was sent, with or without a query; None where the question lacks it.
         authorization: The values of all Authorization headers.
     """
 
@@ -61,7 +60,7 @@ class Answer(NamedTuple):
 
 
 class StateError(Exception):
-    """The server that counts requests does not answer, and nobody else may count."""
+    """The server that counts requests does not answer, and the gateway may not count alone."""
 
 
 class Limiter(Protocol):
@@ -75,7 +74,7 @@ class Limiter(Protocol):
             Whether they do, and the headers that tell the client.
 
         Raises:
-            StateError: Nobody can say.
+            StateError: The server that counts does not answer.
         """
 
 
@@ -155,7 +154,7 @@ class Gate:
         Args:
             keyring: The keys in force.
             limiter: Counts the requests of each key; None lets any number pass.
-            used: Takes the first use of a key in each minute, and when it was.
+            used: Takes each accepted use of a key, and when it was.
             clock: Returns the seconds since 1970.
         """
         self._keyring = keyring
@@ -186,10 +185,7 @@ class Gate:
                 said = [*TOO_MANY.headers, *said]
                 return TOO_MANY._replace(headers=said, identity=credential.identity)
             headers = headers + said
-        minute = now // MINUTE
-        if credential.minute != minute:
-            credential.minute = minute
-            self._used(credential, now)
+        self._used(credential, now)
         return Answer(200, "accepted", headers, b"", credential.identity)
 
     def _identify(self, request: Request, now: float) -> Credential | Answer:
