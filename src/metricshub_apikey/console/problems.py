@@ -21,7 +21,7 @@ STATUS = {
 """The status of what a caller can do something about; all else is the server's: 503."""
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818 - the term of RFC 9457
     """
     An answer that is not what was asked for.
 
@@ -59,9 +59,7 @@ class Problem(Exception):
         headers = ((b"retry-after", b"1"),) if error.code == "keystore-busy" else ()
         if isinstance(error, KeystoreError) and status == 500:
             status = 503
-        return cls(
-            status, error.code, error.message, hint=error.hint, field=field, headers=headers
-        )
+        return cls(status, error.code, error.message, hint=error.hint, field=field, headers=headers)
 
     def document(self) -> dict[str, object]:
         """Return what is sent as application/problem+json."""

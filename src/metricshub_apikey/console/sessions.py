@@ -54,9 +54,7 @@ class _Session:
 class Sessions:
     """The tickets that were printed, and the sessions that are open."""
 
-    def __init__(
-        self, clock: Callable[[], float], random_bytes: Callable[[int], bytes]
-    ) -> None:
+    def __init__(self, clock: Callable[[], float], random_bytes: Callable[[int], bytes]) -> None:
         """
         Start with none.
 

@@ -11,7 +11,7 @@ its line, because a rule that is mistyped must not be a rule that is not there.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from metricshub_apikey.errors import InvalidArgumentError, KeystoreError, PolicyError
@@ -24,7 +24,7 @@ from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.prefixed import check_prefix
 
 from .permission import Permission
-from .rules import STOCK, KeyFormat, Policy, RateLimit, Role
+from .rules import MANAGE, STOCK, KeyFormat, Policy, RateLimit, Role
 from .state import parse as parse_state
 
 FILE_NAME = "apikey.toml"
@@ -42,7 +42,7 @@ KEYS = (
     "format",
     "prefix",
 )
-ROLE = ("description", "allow")
+ROLE = ("description", "allow", "manage", "may_grant", "self_rotate")
 RATE_LIMIT = ("requests_per_minute", "burst_per_second")
 
 HOMES = {
@@ -142,12 +142,24 @@ def parse(text: str, path: str) -> Policy:
         policy = _read_keys(policy, top["keys"].members(KEYS, HOMES))
     if "roles" in top:
         roles = {name: _read_role(name, role) for name, role in top["roles"].table().items()}
+        _check_grants(roles, top["roles"].table())
         policy = policy._replace(roles=roles)
     if "rate_limit" in top:
         limits = top["rate_limit"].members(RATE_LIMIT, HOMES)
         rates = {name: value.number(HIGHEST_RATE) for name, value in limits.items()}
         policy = policy._replace(rate_limit=RateLimit(**rates))
     return policy
+
+
+def _check_grants(roles: Mapping[str, Role], tables: Mapping[str, Value]) -> None:
+    """Refuse to let a role grant what is not there, or what manages keys itself."""
+    for table in tables.values():
+        granted = table.table().get("may_grant")
+        for one in [] if granted is None else granted.items():
+            if one.text() not in roles:
+                raise one.error("there is no such role.")
+            if roles[one.text()].manage:
+                raise one.error("a role that manages keys cannot be granted.")
 
 
 def _read_keys(policy: Policy, keys: Mapping[str, Value]) -> Policy:
@@ -207,11 +219,31 @@ def _read_role(name: str, role: Value) -> Role:
     except InvalidArgumentError as error:
         raise role.error(error.message) from None
     members = role.members(ROLE, HOMES)
-    description, allow = members.get("description"), members.get("allow")
+    description, flag = members.get("description"), members.get("self_rotate")
     return Role(
         None if description is None else description.checked(_description),
-        () if allow is None else tuple(rule.checked(_rule) for rule in allow.items()),
+        _texts(members, "allow", _rule),
+        _texts(members, "manage", _manage),
+        _texts(members, "may_grant", _granted),
+        flag is not None and flag.flag(),
     )
+
+
+def _texts(members: Mapping[str, Value], name: str, check: Callable[[str], str]) -> tuple[str, ...]:
+    """Return the texts in a list, each checked; none where the list is not there."""
+    found = members.get(name)
+    return () if found is None else tuple(text.checked(check) for text in found.items())
+
+
+def _manage(text: str) -> str:
+    if text not in MANAGE:
+        raise InvalidArgumentError(f"expected one of {', '.join(MANAGE)}.")
+    return text
+
+
+def _granted(text: str) -> str:
+    Metadata(roles=(text,)).check()
+    return text
 
 
 def _description(text: str) -> str:

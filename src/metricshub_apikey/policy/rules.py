@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 KeyFormat = Literal["uuid", "prefixed"]
 DEFAULT_PREFIX = "metricshub_"
 
+MANAGE = ("list", "create", "edit", "rotate", "suspend", "revoke")
+"""What a role can let its keys do with other keys."""
+
 
 class Breach(NamedTuple):
     """
@@ -46,10 +49,22 @@ class Breach(NamedTuple):
 
 
 class Role(NamedTuple):
-    """What one role is for, and which requests it allows, as rules of `Permission`."""
+    """
+    What one role is for, and what it allows.
+
+    Attributes:
+        description: What it is for.
+        allow: The requests it allows, as rules of `Permission`.
+        manage: What it may do with other keys through the console's API; `MANAGE` has the words.
+        may_grant: The roles that keys it manages may have.
+        self_rotate: Whether a key may rotate itself.
+    """
 
     description: str | None = None
     allow: tuple[str, ...] = ()
+    manage: tuple[str, ...] = ()
+    may_grant: tuple[str, ...] = ()
+    self_rotate: bool = False
 
     @property
     def permission(self) -> Permission:
@@ -258,8 +273,14 @@ def _expiry(policy: Policy) -> str:
 
 
 def _allowed(role: Role) -> str:
-    allowed = ", ".join(role.allow) or "nothing"
-    return f"{role.description}: {allowed}" if role.description else allowed
+    said = ", ".join(role.allow) or "nothing"
+    if role.manage:
+        said += f"; manages keys ({', '.join(role.manage)})"
+    if role.may_grant:
+        said += f" with {', '.join(role.may_grant)}"
+    if role.self_rotate:
+        said += "; rotates itself"
+    return f"{role.description}: {said}" if role.description else said
 
 
 def document(policy: Policy) -> dict[str, object]:
@@ -282,7 +303,13 @@ def document(policy: Policy) -> dict[str, object]:
         },
         "roles": roles
         and {
-            name: {"description": role.description, "allow": list(role.allow)}
+            name: {
+                "description": role.description,
+                "allow": list(role.allow),
+                "manage": list(role.manage),
+                "may_grant": list(role.may_grant),
+                "self_rotate": role.self_rotate,
+            }
             for name, role in roles.items()
         },
         "rate_limit": policy.rate_limit._asdict(),
