@@ -1,31 +1,10 @@
 // @ts-check
-/**
- * @typedef {{alias: string, masked: string|null, expires_on: string|null, expires_at: string|null, created_at: string|null,
- *   created_by: string|null, roles: string[], service_account: string|null, description: string|null,
- *   labels: Record<string, string>, rotated_at: string|null, last_used_at: string|null, unreadable: string|null,
- *   suspended?: boolean, key?: string, old?: Key|null, notes?: Note[]}} Key
- * @typedef {{code: string, message: string}} Note
- * @typedef {{last_used_at: string|null, accepted?: number[], refused?: number[], addresses?: string[]}} Use
- * @typedef {{first_day: string|null, recording_since: string|null, heartbeat_at: string|null, keys: Record<string, Use>}} Usage
- * @typedef {{description: string|null, allow: string[], tools?: string[]|null, networks?: string[], manage?: string[]}} Role
- * @typedef {{path: string|null, enforced: boolean, roles: Record<string, Role>|null, keys: {require_expiry: boolean,
- *   default_lifetime: string|null, lifetimes: string[], lifetimes_seconds: number[], max_lifetime: string|null,
- *   max_lifetime_seconds: number|null, require_role: boolean, format: string, prefix: string|null},
- *   rate_limit: {requests_per_minute: number, burst_per_second: number}, described: [string, string][],
- *   server: {now: string, timezone: string|null}}} Policy
- * @typedef {{check: string, severity: string, sentence: string, hint: string|null, aliases: string[]}} Finding
- * @typedef {{at: string, actor: string, action: string, alias: string, details: string|null}} Entry
- * @typedef {{title?: string, status: number, detail: string, code: string, hint: string|null, field: string|null}} Problem
- * @typedef {string|number|Node|null|undefined|false} Child
- * @typedef {{etag: string|null, expires: number|null, status: number, data: any}} Reply
- */
-
 const DAY = 864e5;
 const PAGE = 50;
 const SOON = 30 * DAY;
 const STALE = 90 * DAY;
 const SESSION = "apikey-session";
-const WHO = /** @type {Record<string, string>} */ ({ service: "A service", agent: "An AI agent", person: "A person" });
+const WHO = ({ service: "A service", agent: "An AI agent", person: "A person" });
 
 class Refusal extends Error {
   /** @param {Problem} problem */
@@ -37,32 +16,35 @@ class Refusal extends Error {
 
 /* ---- Elements: text is always text, never markup. ---- */
 
+const SHORT = { k: "data-k", f: "data-field", label: "aria-label" };
+const ROLES = { td: "cell", tr: "row", th: "columnheader", table: "table" };
+
 /**
- * @template {keyof HTMLElementTagNameMap} T
- * @param {T} tag @param {Record<string, any>|null} [set] @param {...(Child|Child[])} children
- * @returns {HTMLElementTagNameMap[T]}
+ * Makes an element: `h("p.soft", {title: "…"}, "text", child, …)`.
+ * @param {string} tag @param {Record<string, any>|null} [set] @param {...(Child|Child[])} children @returns {any}
  */
 function h(tag, set, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(set ?? {})) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (name === "value" || name === "checked") Object.assign(made, { [name]: value });
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value != null) made.setAttribute(name, String(value));
+  const [name, ...classes] = tag.split(".");
+  const made = document.createElement(name);
+  const start = { ...(ROLES[name] && { role: ROLES[name] }), ...(name === "button" && !classes.includes("send") && { type: "button" }), ...(classes[0] && { class: classes.join(" ") }) };
+  for (const [key, value] of Object.entries({ ...start, ...set })) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (key === "value" || key === "checked") made[key] = value;
+    else if (value !== false && value != null) made.setAttribute(SHORT[key] ?? key, value === true ? "" : value);
   }
-  made.append(...children.flat().filter((one) => one || one === 0).map((one) => /** @type {Node|string} */ (typeof one === "number" ? String(one) : one)));
+  made.append(.../** @type {Node[]} */ (children.flat().filter((one) => one || one === 0)));
   return made;
 }
 
 /** @param {string} tag @param {Record<string, any>} set @param {...(Node|string)} children */
 function s(tag, set, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(set)) if (value != null) made.setAttribute(name, String(value));
+  for (const [name, value] of Object.entries(set)) if (value != null) made.setAttribute(SHORT[name] ?? name, value);
   made.append(...children);
   return made;
 }
 
-const ICONS = /** @type {Record<string, string>} */ ({
+const ICONS = ({
   rotate: "M20 11a8 8 0 0 0-14.3-4L3 9.7M3 4.5v5.2h5.2M4 13a8 8 0 0 0 14.3 4L21 14.3m0 5.2v-5.2h-5.2",
   pause: "M9 5v14M15 5v14", play: "M8 5v14l11-7z", trash: "M4 7h16M10 11v6m4-6v6M6 7l1 13h10l1-13M9 7V4h6v3",
   edit: "M4 20l1-4L16 5l3 3L8 19z", copy: "M9 9h11v11H9zM5 15H4V4h11v1", yes: "M4 12.5l5 5L20 6.5", no: "M6 6l12 12M18 6L6 18",
@@ -74,17 +56,17 @@ const ICONS = /** @type {Record<string, string>} */ ({
 const icon = (name) => s("svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" }, s("path", { d: ICONS[name] }));
 
 /** @param {string} kind @param {Child[]} what */
-const note = (kind, ...what) => h("div", { class: `note ${kind}`, role: kind === "bad" ? "alert" : null }, icon(kind ? "warn" : "info"), h("div", { class: "grow" }, ...what));
+const note = (kind, ...what) => h("div", { class: `note ${kind}`, role: kind === "bad" ? "alert" : null }, icon(kind ? "warn" : "info"), h("div.grow", null, ...what));
 
 /** @param {string} id */
-const at = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+const at = (id) => document.getElementById(id);
 
 /** @param {number} count @param {string} noun */
 const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
 /** @param {string} sentence @param {string} [undo] @param {() => void} [act] */
 function toast(sentence, undo, act) {
-  const shown = h("div", { class: "toast" }, sentence, undo && h("button", { type: "button", onclick: () => { shown.remove(); act?.(); } }, undo));
+  const shown = h("div.toast", null, sentence, undo && h("button", { onclick: () => { shown.remove(); act?.(); } }, undo));
   at("toasts").append(shown);
   setTimeout(() => shown.remove(), undo ? 12e3 : 6e3);
 }
@@ -134,13 +116,13 @@ function time(text, how = {}) {
 /* ---- What is known ---- */
 
 const state = {
-  token: /** @type {string|null} */ (null), actor: "", rights: "ro", ends: 0, signIn: "link",
-  keys: /** @type {Key[]} */ ([]), loaded: false, etag: /** @type {string|null} */ (null), keystore: "",
-  notes: /** @type {Note[]} */ ([]), usage: /** @type {Usage|null} */ (null), policy: /** @type {Policy|null} */ (null), policyAt: 0,
-  findings: /** @type {Finding[]|null} */ (null), trouble: /** @type {Problem|null} */ (null),
+  token: (null), actor: "", rights: "ro", ends: 0, signIn: "link",
+  keys: ([]), loaded: false, etag: (null), keystore: "",
+  notes: ([]), usage: (null), policy: (null), policyAt: 0,
+  findings: (null), trouble: (null),
   shown: PAGE, fresh: "", query: new URLSearchParams(location.search),
 };
-const haystacks = /** @type {WeakMap<Key, string>} */ (new WeakMap());
+const haystacks = (new WeakMap());
 
 /** @param {Key} key */
 function haystack(key) {
@@ -174,14 +156,14 @@ function isUnused(key) {
   return recording <= since && Date.parse(key.created_at ?? "1970") <= since;
 }
 
-const CHIPS = /** @type {Record<string, {words: string, tone: string, is: (key: Key) => boolean}>} */ ({
+const CHIPS = ({
   expiring: { words: "expire in 30 days", tone: "warn", is: (key) => !isOld(key) && !isOff(key) && ends(key) - Date.now() <= SOON },
   never: { words: "never expire", tone: "", is: (key) => !key.unreadable && ends(key) === Infinity },
   unused: { words: "unused for 90 days", tone: "", is: (key) => !isOff(key) && isUnused(key) },
   policy: { words: "against the policy", tone: "warn", is: (key) => against.has(key.alias) },
   unreadable: { words: "unreadable", tone: "bad", is: (key) => key.unreadable !== null },
 });
-let against = /** @type {Set<string>} */ (new Set());
+let against = (new Set());
 
 /* ---- The API ---- */
 
@@ -189,7 +171,7 @@ let against = /** @type {Set<string>} */ (new Set());
 function address(alias) {
   const bytes = [];
   for (const one of alias) {
-    const point = /** @type {number} */ (one.codePointAt(0));
+    const point = (one.codePointAt(0));
     // A lone surrogate, which the URL functions refuse, has three bytes of its own.
     if (point >= 0xd800 && point <= 0xdfff) bytes.push(0xed, 0x80 | ((point >> 6) & 63), 0x80 | (point & 63));
     else bytes.push(...new TextEncoder().encode(one));
@@ -207,7 +189,7 @@ function requestId() {
  * @returns {Promise<Reply>}
  */
 async function api(method, path, more = {}) {
-  const headers = /** @type {Record<string, string>} */ ({ ...more.headers });
+  const headers = ({ ...more.headers });
   if (state.token) headers.Authorization = `Bearer ${state.token}`;
   if (more.background) headers["X-Apikey-Background"] = "1";
   if (more.body !== undefined) headers["Content-Type"] = method === "PATCH" ? "application/merge-patch+json" : "application/json";
@@ -234,7 +216,7 @@ async function api(method, path, more = {}) {
 
 /** @param {boolean} background Returns whether anything is different. */
 async function loadKeys(background) {
-  const headers = /** @type {Record<string, string>} */ (state.etag ? { "If-None-Match": state.etag } : {});
+  const headers = (state.etag ? { "If-None-Match": state.etag } : {});
   const answer = await api("GET", "/v1/keys", { headers, background });
   const mended = state.trouble !== null;
   state.trouble = null;
@@ -293,7 +275,7 @@ const ticketIn = (text) => (text.includes("#") ? text.slice(text.indexOf("#") + 
 
 /** @param {() => void} then @param {string} [id] */
 function signInFields(then, id = "in") {
-  const error = h("p", { class: "error", role: "alert" });
+  const error = h("p.error", { role: "alert" });
   const users = state.signIn === "users";
   const name = input({ id: `${id}-user`, autocomplete: "username", required: true });
   const password = input({ id: `${id}-password`, type: "password", autocomplete: "current-password", required: true });
@@ -322,7 +304,7 @@ function showSignIn(why) {
   at("top").replaceChildren(h("div", null, brand()));
   const { fields, submit } = signInFields(start);
   const heading = h("h1", { tabindex: "-1" }, "Sign in");
-  at("main").replaceChildren(h("div", { class: "lone card" }, form([heading, why && note("", why), ...fields, h("button", { class: "main" }, "Sign in")], submit, "choices")));
+  at("main").replaceChildren(h("div.lone.card", null, form([heading, why && note("", why), ...fields, h("button.main.send", null, "Sign in")], submit, "choices")));
   document.title = "Sign in · API keys";
   heading.focus();
 }
@@ -332,7 +314,7 @@ function signInDialog() {
   if (document.getElementById("again")) return;
   const box = dialog("again", "Your session has ended", "What you typed is still here.");
   const { fields, submit } = signInFields(() => { box.close(); toast("Signed in again."); }, "again");
-  box.fill(fields, [h("button", { class: "main" }, "Sign in")], submit);
+  box.fill(fields, [h("button.main.send", null, "Sign in")], submit);
 }
 
 /* ---- Small parts ---- */
@@ -342,15 +324,15 @@ const input = (set) => h("input", { type: "text", spellcheck: "false", autocompl
 
 /** @param {string} label @param {HTMLInputElement|HTMLSelectElement|HTMLTextAreaElement} control @param {Child} [help] */
 function field(label, control, help) {
-  const error = h("p", { class: "error", id: `${control.id}-error` });
+  const error = h("p.error", { id: `${control.id}-error` });
   control.setAttribute("aria-describedby", `${control.id}-error ${help ? `${control.id}-help` : ""}`.trim());
-  return h("div", { class: "field" }, h("label", { for: control.id }, label), help ? h("small", { id: `${control.id}-help` }, help) : null, control, error);
+  return h("div.field", null, h("label", { for: control.id }, label), help ? h("small", { id: `${control.id}-help` }, help) : null, control, error);
 }
 
 /** @param {Child[]} children @param {() => any} submit @param {string} [look] */
-const form = (children, submit, look) => h("form", { class: look, novalidate: true, onsubmit: async (/** @type {Event} */ event) => {
+const form = (children, submit, look) => h("form", { class: look, novalidate: true, onsubmit: async (event) => {
   event.preventDefault();
-  const target = /** @type {HTMLFormElement} */ (event.currentTarget);
+  const target = (event.currentTarget);
   if (target.dataset.busy) return;
   target.dataset.busy = "1";
   target.setAttribute("aria-busy", "true");
@@ -364,9 +346,9 @@ const form = (children, submit, look) => h("form", { class: look, novalidate: tr
 
 /** @param {string} id @param {string} title @param {Child} [under] @param {{firm?: boolean}} [how] */
 function dialog(id, title, under, how = {}) {
-  const error = h("div", { class: "problem" });
+  const error = h("div.problem", null);
   const box = h("dialog", { id, "aria-labelledby": `${id}-title`, "aria-describedby": under ? `${id}-under` : null, closedby: how.firm ? "none" : "closerequest" });
-  const back = /** @type {HTMLElement|null} */ (document.activeElement);
+  const back = document.activeElement;
   const mark = back?.dataset.k;
   let done = false;
   if (how.firm) {
@@ -377,7 +359,7 @@ function dialog(id, title, under, how = {}) {
     if (how.firm && !done) return box.showModal();
     box.remove();
     if (document.querySelector("dialog[open]")) return;
-    const again = mark ? /** @type {HTMLElement|null} */ (document.querySelector(`[data-k="${CSS.escape(mark)}"]`)) : back;
+    const again = mark ? marked(mark) : back;
     (again?.isConnected ? again : at("main")).focus();
   });
   document.body.append(box);
@@ -388,7 +370,7 @@ function dialog(id, title, under, how = {}) {
     fill(body, buttons, submit) {
       box.replaceChildren(form([
         h("header", null, h("h2", { id: `${id}-title` }, title), under ? h("p", { id: `${id}-under` }, under) : null),
-        h("div", { class: "body", tabindex: "-1" }, ...body, error), h("footer", null, ...buttons)], async () => {
+        h("div.body", { tabindex: "-1" }, ...body, error), h("footer", null, ...buttons)], async () => {
         clearErrors(box);
         try {
           await submit();
@@ -412,7 +394,7 @@ function clearErrors(box) {
 function showError(box, rest, problem) {
   if (problem.status === 401) return;
   const said = [problem.detail, problem.hint].filter(Boolean).join(" ");
-  const control = problem.field && /** @type {HTMLElement|null} */ (box.querySelector(`[data-field="${CSS.escape(problem.field)}"]`));
+  const control = problem.field && (box.querySelector(`[data-field="${CSS.escape(problem.field)}"]`));
   if (!control) {
     rest.replaceChildren(note("bad", h("p", null, said)));
     rest.scrollIntoView({ block: "nearest" });
@@ -421,18 +403,18 @@ function showError(box, rest, problem) {
   const place = document.getElementById(`${control.id}-error`);
   place?.replaceChildren(icon("warn"), said);
   control.setAttribute("aria-invalid", "true");
-  (control.matches("input, select, textarea") ? control : /** @type {HTMLElement} */ (control.querySelector("input")) ?? control).focus();
+  (control.matches("input, select, textarea") ? control : (control.querySelector("input")) ?? control).focus();
 }
 
 /** @param {{element: HTMLDialogElement, close: () => void}} box */
-const cancel = (box, word = "Cancel") => h("button", { type: "button", onclick: () => box.close() }, word);
+const cancel = (box, word = "Cancel") => h("button", { onclick: () => box.close() }, word);
 
 /* ---- The frame ---- */
 
-const VIEWS = /** @type {Record<string, string>} */ ({ keys: "Keys", log: "Log", findings: "Findings", policy: "Policy" });
+const VIEWS = ({ keys: "Keys", log: "Log", findings: "Findings", policy: "Policy" });
 
 function brand() {
-  return h("span", { class: "brand" }, h("img", { src: "/icon.svg", alt: "" }), h("span", null, "API keys"), state.keystore && h("small", { title: state.keystore }, `\u200e${state.keystore}\u200e`));
+  return h("span.brand", null, h("img", { src: "/icon.svg", alt: "" }), h("span", null, "API keys"), state.keystore && h("small", { title: state.keystore }, `\u200e${state.keystore}\u200e`));
 }
 
 /** @param {Record<string, string>} query */
@@ -443,7 +425,7 @@ function link(query) {
 
 /** @param {Record<string, string>} query @param {...Child} children */
 function to(query, ...children) {
-  return h("a", { href: link(query), onclick: (/** @type {MouseEvent} */ event) => {
+  return h("a", { href: link(query), onclick: (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
     event.preventDefault();
     go(query);
@@ -464,17 +446,17 @@ function frame() {
   const bad = state.findings?.filter((one) => one.severity !== "ok") ?? [];
   const tone = bad.some((one) => one.severity !== "warning") ? "bad" : "warn";
   const items = Object.entries(VIEWS).map(([name, words]) => {
-    const item = to(/** @type {Record<string, string>} */ (name === "keys" ? {} : { view: name }), words,
-      name === "keys" && state.loaded && h("span", { class: "count" }, state.keys.length.toLocaleString("en")),
+    const item = to((name === "keys" ? {} : { view: name }), words,
+      name === "keys" && state.loaded && h("span.count", null, state.keys.length.toLocaleString("en")),
       name === "findings" && bad.length > 0 && h("span", { class: `count ${tone}` }, bad.length));
     if (name === view) item.setAttribute("aria-current", "page");
     item.dataset.k = `nav|${name}`;
     return item;
   });
   keepFocus(() => at("top").replaceChildren(h("div", null, brand(),
-    h("span", { class: "who" }, h("span", null, `${state.actor} (${state.rights === "rw" ? "" : "looks only, "}${left} min)`),
-      h("button", { class: "quiet", type: "button", "data-k": "sign-out", onclick: leave }, "Sign out")),
-    h("nav", { "aria-label": "Views" }, ...items))));
+    h("span.who", null, h("span", null, `${state.actor} (${state.rights === "rw" ? "" : "looks only, "}${left} min)`),
+      h("button.quiet", { k: "sign-out", onclick: leave }, "Sign out")),
+    h("nav", { label: "Views" }, ...items))));
 }
 
 async function leave() {
@@ -487,12 +469,15 @@ async function leave() {
   showSignIn("You have signed out.");
 }
 
+/** @param {string} mark */
+const marked = (mark) => document.querySelector(`[data-k="${CSS.escape(mark)}"]`);
+
 /** Draws anew, and leaves the focus on what was focused. @param {() => void} draw */
 function keepFocus(draw) {
-  const active = /** @type {HTMLElement|null} */ (document.activeElement);
+  const active = document.activeElement;
   const mark = active?.dataset.k;
   draw();
-  if (mark && !active?.isConnected) /** @type {HTMLElement|null} */ (document.querySelector(`[data-k="${CSS.escape(mark)}"]`))?.focus({ preventScroll: true });
+  if (mark && !active?.isConnected) marked(mark)?.focus({ preventScroll: true });
 }
 
 /** @param {boolean} [moved] Whether the user has just come here. */
@@ -508,7 +493,7 @@ function show(moved) {
     else if (view === "policy") showPolicy();
     else showKeys();
   });
-  const heading = /** @type {HTMLElement|null} */ (at("main").querySelector("h1"));
+  const heading = (at("main").querySelector("h1"));
   document.title = `${heading?.textContent ?? ""} · API keys`;
   if (moved) {
     scrollTo(0, 0);
@@ -543,7 +528,7 @@ function setFilter(name, value) {
 }
 
 function selected() {
-  const get = (/** @type {string} */ name) => state.query.get(name);
+  const get = (name) => state.query.get(name);
   const words = (get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
   const role = get("role");
   const [label, value] = (get("label") ?? "").split(/=(.*)/s);
@@ -553,7 +538,7 @@ function selected() {
     && (!role || key.roles.includes(role)) && (!label || key.labels[label] === value) && (!chip || chip.is(key)));
 }
 
-const COLUMNS = /** @type {{id: string, words: string, look: string, by?: (key: Key) => string|number}[]} */ ([
+const COLUMNS = ([
   { id: "name", words: "Name", look: "name", by: (key) => key.alias },
   { id: "key", words: "Key", look: "key" },
   { id: "roles", words: "Roles", look: "roles", by: (key) => key.roles.join() },
@@ -566,41 +551,41 @@ const COLUMNS = /** @type {{id: string, words: string, look: string, by?: (key: 
 /** Old keys stand below the key that follows them. @param {Key[]} keys */
 function ordered(keys) {
   const [id, down] = (state.query.get("sort") ?? "name").split("-");
-  const by = COLUMNS.find((one) => one.id === id)?.by ?? ((/** @type {Key} */ key) => key.alias);
+  const by = COLUMNS.find((one) => one.id === id)?.by ?? ((key) => key.alias);
   const values = new Map(keys.map((key) => [key, by(key)]));
   const there = new Set(keys.map((key) => key.alias));
-  const under = /** @type {Map<string, Key>} */ (new Map());
+  const under = (new Map());
   const first = keys.filter((key) => {
     const parent = isOld(key) ? key.alias.slice(0, -5) : "";
     if (!parent || !there.has(parent)) return true;
     under.set(parent, key);
     return false;
   });
-  const compare = (/** @type {any} */ a, /** @type {any} */ b) => (a < b ? -1 : a > b ? 1 : 0);
+  const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
   first.sort((a, b) => (compare(values.get(a), values.get(b)) || compare(a.alias, b.alias)) * (down ? -1 : 1));
-  return first.flatMap((key) => (under.has(key.alias) ? [key, /** @type {Key} */ (under.get(key.alias))] : [key]));
+  return first.flatMap((key) => (under.has(key.alias) ? [key, under.get(key.alias)] : [key]));
 }
 
 function showKeys() {
   if (!state.loaded) {
-    return at("main").replaceChildren(h("h1", { class: "hide", tabindex: "-1" }, "Keys"), ...notes(), state.trouble ? "" : h("p", { class: "lone soft" }, "Reading the keystore …"));
+    return at("main").replaceChildren(h("h1.hide", { tabindex: "-1" }, "Keys"), ...notes(), state.trouble ? "" : h("p.lone.soft", null, "Reading the keystore …"));
   }
-  const get = (/** @type {string} */ name) => state.query.get(name) ?? "";
+  const get = (name) => state.query.get(name) ?? "";
   const roles = [...new Set([...Object.keys(state.policy?.roles ?? {}), ...state.keys.flatMap((key) => key.roles)])].sort();
   const labels = [...new Set(state.keys.flatMap((key) => Object.entries(key.labels).map(([name, value]) => `${name}=${value}`)))].sort();
   const off = state.keys.filter(isOff).length;
-  const create = state.rights === "rw" && h("button", { class: "main", type: "button", "data-k": "create", onclick: createDialog }, icon("plus"), "Create API key");
+  const create = state.rights === "rw" && h("button.main", { k: "create", onclick: createDialog }, icon("plus"), "Create API key");
   if (!state.keys.length) {
-    return at("main").replaceChildren(...notes(), h("div", { class: "card empty" }, h("h1", { tabindex: "-1" }, "No API keys yet"), h("p", null, "A key lets one service, one AI agent or one person call MetricsHub. Give each its own."), create));
+    return at("main").replaceChildren(...notes(), h("div.card.empty", null, h("h1", { tabindex: "-1" }, "No API keys yet"), h("p", null, "A key lets one service, one AI agent or one person call MetricsHub. Give each its own."), create));
   }
-  const choose = (/** @type {string} */ name, /** @type {string} */ words, /** @type {string[]} */ options) => h("label", null, words,
-    h("select", { "data-k": `filter|${name}`, onchange: (/** @type {Event} */ event) => setFilter(name, /** @type {HTMLSelectElement} */ (event.target).value) },
+  const choose = (name, words, options) => h("label", null, words,
+    h("select", { k: `filter|${name}`, onchange: (event) => setFilter(name, (event.target).value) },
       h("option", { value: "" }, "any"), ...options.map((one) => h("option", { value: one, selected: one === get(name) }, one))));
-  at("main").replaceChildren(h("h1", { class: "hide", tabindex: "-1" }, "Keys"), ...notes(), h("div", { class: "chips", role: "group", "aria-label": "Show only keys that" }), timeline(),
-    h("div", { class: "tools" }, h("label", { class: "find" }, "Find", input({ type: "search", "data-k": "filter|q", value: get("q"), placeholder: "name, role, label, last four", oninput: (/** @type {Event} */ event) => setFilter("q", /** @type {HTMLInputElement} */ (event.target).value) })),
+  at("main").replaceChildren(h("h1.hide", { tabindex: "-1" }, "Keys"), ...notes(), h("div.chips", { role: "group", label: "Show only keys that" }), timeline(),
+    h("div.tools", null, h("label.find", null, "Find", input({ type: "search", k: "filter|q", value: get("q"), placeholder: "name, role, label, last four", oninput: (event) => setFilter("q", (event.target).value) })),
       choose("role", "Role", roles), choose("label", "Label", labels),
-      h("label", { class: "check" }, h("input", { type: "checkbox", "data-k": "filter|all", checked: get("all") !== "", onchange: (/** @type {Event} */ event) => setFilter("all", /** @type {HTMLInputElement} */ (event.target).checked ? "1" : null) }), `Show expired and suspended (${off})`), create || h("span")),
-    h("div", { class: "table" }), h("p", { class: "hide", role: "status", id: "shown" }));
+      h("label.check", null, h("input", { type: "checkbox", k: "filter|all", checked: get("all") !== "", onchange: (event) => setFilter("all", (event.target).checked ? "1" : null) }), `Show expired and suspended (${off})`), create || h("span")),
+    h("div.table", null), h("p.hide", { role: "status", id: "shown" }));
   drawRows();
 }
 
@@ -609,7 +594,7 @@ function drawChips() {
   keepFocus(() => document.querySelector(".chips")?.replaceChildren(...Object.entries(CHIPS).map(([name, chip]) => {
     const count = state.keys.filter(chip.is).length;
     const words = count === 1 ? chip.words.replace(/^(never )?expire\b/, "$1expires") : chip.words;
-    return h("button", { class: `chip ${count ? chip.tone : ""}`, type: "button", "data-k": `chip|${name}`, "aria-pressed": String(active === name),
+    return h("button", { class: `chip ${count ? chip.tone : ""}`, k: `chip|${name}`, "aria-pressed": String(active === name),
       onclick: () => setFilter("is", active === name ? null : name) }, h("b", null, count.toLocaleString("en")), words);
   })));
 }
@@ -618,15 +603,15 @@ function drawRows() {
   drawChips();
   const keys = ordered(selected());
   const [id, down] = (state.query.get("sort") ?? "name").split("-");
-  const head = COLUMNS.map((one) => h("th", { class: one.look, scope: "col", role: "columnheader", "aria-sort": one.by ? (one.id === id ? (down ? "descending" : "ascending") : "none") : null }, one.by
-    ? h("button", { type: "button", "data-k": `sort|${one.id}`, onclick: () => setFilter("sort", one.id === id && !down ? `${id}-down` : one.id) }, one.words) : h("span", null, one.words)));
-  const rows = keys.slice(0, state.shown).map((key) => (isOld(key) ? oldRow(key) : row(key)));
+  const head = COLUMNS.map((one) => h("th", { class: one.look, scope: "col", "aria-sort": one.by ? (one.id === id ? (down ? "descending" : "ascending") : "none") : null }, one.by
+    ? h("button", { k: `sort|${one.id}`, onclick: () => setFilter("sort", one.id === id && !down ? `${id}-down` : one.id) }, one.words) : h("span", null, one.words)));
+  const rows = keys.slice(0, state.shown).map(row);
   const rest = keys.length - rows.length;
   const hidden = state.query.get("all") ? 0 : state.keys.filter(isOff).length;
   keepFocus(() => document.querySelector(".table")?.replaceChildren(...(rows.length
-    ? [h("table", { role: "table" }, h("caption", { class: "hide" }, "API keys"), h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...head, h("th", { scope: "col", role: "columnheader" }, h("span", { class: "hide" }, "Actions")))), h("tbody", { role: "rowgroup" }, ...rows)),
-      rest > 0 ? h("div", { class: "more" }, h("button", { type: "button", "data-k": "more", onclick: () => { state.shown += PAGE; drawRows(); } }, `Show ${Math.min(PAGE, rest)} more of ${rest.toLocaleString("en")}`)) : ""]
-    : [h("div", { class: "empty" }, h("p", null, `No such key.${hidden ? ` ${many(hidden, "expired or suspended key")} not shown.` : ""}`), h("button", { type: "button", onclick: () => go({}) }, "Show all keys"))])));
+    ? [h("table", null, h("caption.hide", null, "API keys"), h("thead", null, h("tr", null, ...head, h("th", { scope: "col" }, h("span.hide", null, "Actions")))), h("tbody", null, ...rows)),
+      rest > 0 ? h("div.more", null, h("button", { k: "more", onclick: () => { state.shown += PAGE; drawRows(); } }, `Show ${Math.min(PAGE, rest)} more of ${rest.toLocaleString("en")}`)) : ""]
+    : [h("div.empty", null, h("p", null, `No such key.${hidden ? ` ${many(hidden, "expired or suspended key")} not shown.` : ""}`), h("button", { onclick: () => go({}) }, "Show all keys"))])));
   at("shown").textContent = `${many(keys.length, "key")} found`;
 }
 
@@ -634,12 +619,12 @@ function drawRows() {
 const opened = (key) => to({ key: key.alias }, key.alias);
 
 /** @param {string} name @param {string} words @param {Key} key @param {() => void} act */
-const action = (name, words, key, act) => h("button", { class: `act ${name}`, type: "button", title: words, "aria-label": `${words} ${key.alias}`, "data-k": `${name}|${key.alias}`, onclick: act }, icon(name));
+const action = (name, words, key, act) => h("button", { class: `act ${name}`, title: words, label: `${words} ${key.alias}`, k: `${name}|${key.alias}`, onclick: act }, icon(name));
 
 /** @param {Key} key @returns {Child[]} */
 function actions(key) {
   if (state.rights !== "rw") return [];
-  if (isOld(key)) return [h("button", { class: "quiet", type: "button", "data-k": `flag|${key.alias}`, "aria-label": `Finish the rotation of ${key.alias.slice(0, -5)}`, onclick: () => finishDialog(key) }, icon("flag"), "Finish")];
+  if (isOld(key)) return [h("button.quiet", { k: `flag|${key.alias}`, label: `Finish the rotation of ${key.alias.slice(0, -5)}`, onclick: () => finishDialog(key) }, icon("flag"), "Finish")];
   return [!key.unreadable && !key.suspended && action("rotate", "Rotate", key, () => rotateDialog(key)),
     key.suspended ? action("play", "Resume", key, () => suspend(key, false)) : action("pause", "Suspend", key, () => suspend(key, true)),
     action("trash", "Revoke", key, () => revokeDialog(key))];
@@ -647,21 +632,23 @@ function actions(key) {
 
 /** @param {Key} key */
 function row(key) {
-  const labels = Object.entries(key.labels).map(([name, value]) => `${name}=${value}`).join("  ");
-  return h("tr", { role: "row", class: `${state.fresh === key.alias ? "new" : ""} ${isOff(key) ? "off" : ""}`, "data-k": `row|${key.alias}`, tabindex: state.fresh === key.alias ? "-1" : null },
-    h("td", { class: "name", role: "cell" }, opened(key), key.description || labels ? h("small", { title: [key.description, labels].filter(Boolean).join("\n") }, [key.description, labels].filter(Boolean).join(" · ")) : null),
-    h("td", { class: "key mono", role: "cell" }, key.masked && key.masked.length > 20 ? `…${key.masked.slice(-4)}` : "…"),
-    h("td", { class: "roles", role: "cell" }, ...key.roles.map((role) => h("span", { class: "tag" }, role))),
-    h("td", { class: "made", role: "cell" }, time(key.created_at, { form: "day" })),
-    h("td", { class: "by soft", role: "cell" }, key.created_by ?? "unknown"),
-    h("td", { class: "used", role: "cell" }, h("div", { class: "use" }, spark(key), lastUse(key))),
-    whenCell(key), h("td", { class: "acts", role: "cell" }, h("div", null, ...actions(key))));
+  const labels = Object.entries(key.labels).map(([name, value]) => `${name}=${value}`);
+  const from = state.usage?.keys[key.alias]?.addresses?.[0];
+  const about = isOld(key) ? [`Old key of ${key.alias.slice(0, -5)}, ${usedAt(key) ? `still used ${relative(usedAt(key))}${from ? ` from ${from}` : ""}` : "no use recorded"}`] : [key.description, ...labels].filter(Boolean);
+  return h("tr", { class: `${state.fresh === key.alias ? "new" : ""} ${isOld(key) ? "old" : isOff(key) ? "off" : ""}`, k: `row|${key.alias}`, tabindex: state.fresh === key.alias ? "-1" : null },
+    h("td.name", null, opened(key), about.length ? h("small", { title: about.join("\n") }, about.join(" · ")) : null),
+    h("td.key.mono", null, key.masked && key.masked.length > 20 ? `…${key.masked.slice(-4)}` : "…"),
+    h("td.roles", null, ...key.roles.map((role) => h("span.tag", null, role))),
+    h("td.made", null, time(key.created_at, { form: "day" })),
+    h("td.by.soft", null, key.created_by ?? "unknown"),
+    h("td.used", null, h("div.use", null, spark(key), lastUse(key))),
+    whenCell(key), h("td.acts", null, h("div", null, ...actions(key))));
 }
 
 /** @param {Key} key */
 function whenCell(key) {
   const [tone, words] = standing(key);
-  return h("td", { class: `when ${tone}`, role: "cell" }, h("span", null, tone === "bad" || (tone === "warn" && !key.suspended) ? h("span", { "aria-hidden": "true" }, "⚠ ") : null, words), key.expires_at && !key.unreadable ? h("small", null, time(key.expires_at, { form: "day", server: key.expires_on })) : null);
+  return h("td", { class: `when ${tone}` }, h("span", null, tone === "bad" || (tone === "warn" && !key.suspended) ? h("span", { "aria-hidden": "true" }, "⚠ ") : null, words), key.expires_at && !key.unreadable ? h("small", null, time(key.expires_at, { form: "day", server: key.expires_on })) : null);
 }
 
 /** In what state a key is: how it looks, and in words. @param {Key} key @returns {[string, string]} */
@@ -674,20 +661,10 @@ function standing(key) {
 }
 
 /** @param {Key} key */
-function oldRow(key) {
-  const from = state.usage?.keys[key.alias]?.addresses?.[0];
-  const said = usedAt(key) ? `still used ${relative(usedAt(key))}${from ? ` from ${from}` : ""}` : "no use recorded since";
-  return h("tr", { class: "old", role: "row", "data-k": `row|${key.alias}` },
-    h("td", { class: "name", role: "cell" }, opened(key)), h("td", { class: "key mono", role: "cell" }, `…${(key.masked ?? "").slice(-4)}`),
-    h("td", { class: "text soft", role: "cell", colspan: "4" }, `Old key of ${key.alias.slice(0, -5)}, ${said}`),
-    whenCell(key), h("td", { class: "acts", role: "cell" }, h("div", null, ...actions(key))));
-}
-
-/** @param {Key} key */
 function lastUse(key) {
   const moment = usedAt(key);
   if (moment) return time(new Date(moment).toISOString(), { form: "relative" });
-  return h("span", { class: "soft" }, isUnused(key) ? "not in 90 days" : "unknown");
+  return h("span.soft", null, isUnused(key) ? "not in 90 days" : "unknown");
 }
 
 /* ---- Pictures, each with its text ---- */
@@ -703,7 +680,7 @@ function counted(use) {
 function spark(key) {
   const use = state.usage?.keys[key.alias];
   if (!use?.accepted) return null;
-  const picture = s("svg", { class: "spark small", width: 75, height: 22, role: "img", "aria-label": counted(use) }, s("title", {}, counted(use)));
+  const picture = s("svg", { class: "spark small", width: 75, height: 22, role: "img", label: counted(use) }, s("title", {}, counted(use)));
   bars(picture, use, 75, 22, .5);
   return picture;
 }
@@ -714,7 +691,7 @@ function bars(picture, use, width, height, gap) {
   const refused = use.refused ?? accepted.map(() => 0);
   const most = Math.max(1, ...accepted.map((one, day) => one + refused[day]));
   const step = width / accepted.length;
-  const tall = (/** @type {number} */ count) => (count ? Math.max(1.5, (Math.sqrt(count / most)) * (height - 2)) : 0);
+  const tall = (count) => (count ? Math.max(1.5, (Math.sqrt(count / most)) * (height - 2)) : 0);
   picture.append(s("rect", { class: "base", x: 0, y: height - 1, width, height: 1 }));
   accepted.forEach((count, day) => {
     const whole = tall(count + refused[day]);
@@ -733,15 +710,15 @@ function timeline() {
   const soon = live.filter((key) => ends(key) - now <= year).sort((a, b) => ends(a) - ends(b));
   const said = `${soon.length.toLocaleString("en")} of ${many(live.length, "key")} ${soon.length === 1 ? "expires" : "expire"} in the next 12 months`;
   const width = Math.max(280, Math.min(innerWidth, 1600) - (innerWidth < 740 ? 70 : 88));
-  const place = (/** @type {number} */ moment) => 8 + ((moment - now) / year) * (width - 16);
+  const place = (moment) => 8 + ((moment - now) / year) * (width - 16);
   const slots = Math.floor((width - 16) / 24);
-  const groups = /** @type {Map<number, Key[]>} */ (new Map());
+  const groups = (new Map());
   for (const key of soon) {
     const slot = Math.min(slots - 1, Math.floor(((ends(key) - now) / year) * slots));
     groups.set(slot, [...(groups.get(slot) ?? []), key]);
   }
   const most = Math.max(1, ...[...groups.values()].map((group) => group.length));
-  const picture = s("svg", { viewBox: `0 0 ${width} 58`, role: "img", "aria-label": `${said}${soon.length ? `: ${soon.slice(0, 12).map((key) => `${key.alias} ${relative(ends(key))}`).join(", ")}${soon.length > 12 ? " and others" : ""}` : ""}.` });
+  const picture = s("svg", { viewBox: `0 0 ${width} 58`, role: "img", label: `${said}${soon.length ? `: ${soon.slice(0, 12).map((key) => `${key.alias} ${relative(ends(key))}`).join(", ")}${soon.length > 12 ? " and others" : ""}` : ""}.` });
   picture.append(s("line", { class: "axis", x1: 8, x2: width - 8, y1: 24, y2: 24 }));
   const month = new Date(now);
   month.setDate(1);
@@ -764,16 +741,17 @@ function timeline() {
     picture.append(dot);
     if (group.length > 1) picture.append(s("text", { class: "n", x: place(middle), y: 28 }, group.length > 999 ? `${Math.round(group.length / 1e3)}k` : String(group.length)));
   }
-  return h("section", { class: "card timeline", "aria-label": "Expiries" }, h("small", null, said), picture);
+  return h("section.card.timeline", { label: "Expiries" }, h("small", null, said), picture);
 }
 
 /* ---- Roles in words ---- */
 
-const VERBS = /** @type {Record<string, string>} */ ({ GET: "read", HEAD: "ask about", POST: "send to", PUT: "replace", PATCH: "change", DELETE: "delete", OPTIONS: "ask for the options of", "*": "do everything with" });
+const VERBS = ({ GET: "read", HEAD: "ask about", POST: "send to", PUT: "replace", PATCH: "change", DELETE: "delete", OPTIONS: "ask for the options of", "*": "do everything with" });
 
 /** @param {string} rule */
 function inWords(rule) {
   const [method, path = ""] = rule.split(/ (.*)/s);
+  if (rule === "* /**") return "do everything";
   const what = path === "/**" ? "everything" : path.endsWith("/**") ? `everything below ${path.slice(0, -2)}` : path;
   return `${VERBS[method] ?? method} ${what}`;
 }
@@ -781,7 +759,7 @@ function inWords(rule) {
 /** What a key with these roles may and may not do. @param {string[]} names */
 function permissions(names) {
   const roles = state.policy?.roles;
-  if (!roles) return { may: ["do everything: no policy says what roles mean"], not: /** @type {string[]} */ ([]), tools: ["*"] };
+  if (!roles) return { may: ["do everything: no policy says what roles mean"], not: ([]), tools: ["*"] };
   const known = names.filter((name) => Object.hasOwn(roles, name)).map((name) => roles[name]);
   const rules = [...new Set(known.flatMap((role) => role.allow))];
   const tools = [...new Set(known.flatMap((role) => role.tools ?? []))];
@@ -801,7 +779,7 @@ const listOf = (title, lines, look) => lines.length ? [h("h3", null, title), h("
 
 /* ---- A key's own page ---- */
 
-let history_ = /** @type {{alias: string, entries: Entry[]|null}} */ ({ alias: "", entries: null });
+let history_ = ({ alias: "", entries: null });
 
 /** @param {string} alias */
 async function loadHistory(alias) {
@@ -818,7 +796,7 @@ async function loadHistory(alias) {
 function showKey(alias) {
   const key = state.keys.find((one) => one.alias === alias);
   const back = h("p", null, to({}, "← All keys"));
-  if (!key) return at("main").replaceChildren(...notes(), back, h("div", { class: "card empty" }, h("h1", { tabindex: "-1" }, state.loaded ? `There is no key ${alias}` : "Reading the keystore …"), state.loaded && h("p", null, "It may have been revoked. The log says by whom.")));
+  if (!key) return at("main").replaceChildren(...notes(), back, h("div.card.empty", null, h("h1", { tabindex: "-1" }, state.loaded ? `There is no key ${alias}` : "Reading the keystore …"), state.loaded && h("p", null, "It may have been revoked. The log says by whom.")));
   if (history_.alias !== alias) {
     history_ = { alias, entries: null };
     void loadHistory(alias);
@@ -827,64 +805,64 @@ function showKey(alias) {
   const { may, not, tools } = permissions(key.roles);
   const use = state.usage?.keys[alias];
   const change = state.rights === "rw" && !isOld(key);
-  const button = (/** @type {string} */ name, /** @type {string} */ said, /** @type {() => void} */ act, look = "") => h("button", { class: look, type: "button", "data-k": `${name}|${alias}`, onclick: act }, icon(name), said);
-  const facts = /** @type {[string, Child|Child[]][]} */ ([
-    ["Key", h("span", { class: "mono" }, `…${(key.masked ?? "").slice(-4)}`)],
+  const button = (name, said, act, look = "") => h("button", { class: look, k: `${name}|${alias}`, onclick: act }, icon(name), said);
+  const facts = ([
+    ["Key", h("span.mono", null, `…${(key.masked ?? "").slice(-4)}`)],
     ["Expires", key.unreadable ? words : [words, key.expires_at && [" (", time(key.expires_at, { form: "time", server: key.expires_on }), ")"]].flat(2)],
-    ["Roles", key.roles.length ? key.roles.map((one) => h("span", { class: "tag" }, one)) : "none"],
+    ["Roles", key.roles.length ? key.roles.map((one) => h("span.tag", null, one)) : "none"],
     ["Service account", key.service_account ?? `${key.alias} (the key's name)`], ["Description", key.description ?? "none"],
-    ["Labels", Object.keys(key.labels).length ? Object.entries(key.labels).map(([name, value]) => h("span", { class: "tag mono" }, `${name}=${value}`)) : "none"],
+    ["Labels", Object.keys(key.labels).length ? Object.entries(key.labels).map(([name, value]) => h("span.tag.mono", null, `${name}=${value}`)) : "none"],
     ["Created", [time(key.created_at, { form: "time" }), ` by ${key.created_by ?? "unknown"}`]], ["Last used", [lastUse(key), use?.addresses?.length ? ` from ${use.addresses.join(", ")}` : ""]],
   ]);
   at("main").replaceChildren(...notes(), back,
-    h("div", { class: "row" }, h("h1", { tabindex: "-1" }, alias), h("span", { class: `tag ${tone || "good"}` }, tone ? words : isOld(key) ? "Old key" : "Active"), h("span", { class: "grow" }),
+    h("div.row", null, h("h1", { tabindex: "-1" }, alias), h("span", { class: `tag ${tone || "good"}` }, tone ? words : isOld(key) ? "Old key" : "Active"), h("span.grow", null),
       ...(change ? [button("edit", "Edit", () => editDialog(key)), !key.unreadable && !key.suspended && button("rotate", "Rotate", () => rotateDialog(key)),
         key.suspended ? button("play", "Resume", () => suspend(key, false)) : button("pause", "Suspend", () => suspend(key, true)), button("trash", "Revoke", () => revokeDialog(key), "danger")] : actions(key))),
-    h("div", { class: "two" },
-      h("section", { class: "card" }, h("h2", null, "About"), h("dl", null, ...facts.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, ...[value].flat())]))),
-      h("section", { class: "card" }, h("h2", null, "Permissions"), ...listOf("It may", may, "yes"), ...listOf("It may not", not, "no"),
-        h("h3", null, "MCP tools"), h("p", { class: "soft" }, tools.includes("*") ? "all" : tools.length ? tools.join(", ") : "none"),
-        state.policy && !state.policy.enforced ? h("p", { class: "soft" }, "Behind the gateway. At a stock server it may do everything.") : null),
-      h("section", { class: "card" }, h("h2", null, "Use per day"), ...daily(use)),
-      h("section", { class: "card" }, h("h2", null, "History"), history_.entries === null ? h("p", { class: "soft" }, "Reading …") : entries(history_.entries, true))));
+    h("div.two", null,
+      h("section.card", null, h("h2", null, "About"), h("dl", null, ...facts.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, ...[value].flat())]))),
+      h("section.card", null, h("h2", null, "Permissions"), ...listOf("It may", may, "yes"), ...listOf("It may not", not, "no"),
+        h("h3", null, "MCP tools"), h("p.soft", null, tools.includes("*") ? "all" : tools.length ? tools.join(", ") : "none"),
+        state.policy && !state.policy.enforced ? h("p.soft", null, "Behind the gateway. At a stock server it may do everything.") : null),
+      h("section.card", null, h("h2", null, "Use per day"), ...daily(use)),
+      h("section.card", null, h("h2", null, "History"), history_.entries === null ? h("p.soft", null, "Reading …") : entries(history_.entries, true))));
 }
 
 /** @param {Use|undefined} use */
 function daily(use) {
   if (!use?.accepted) {
     const seen = state.usage?.heartbeat_at || state.usage?.recording_since;
-    return [h("p", { class: "soft" }, seen ? "The gateway has counted no request with this key in the last 30 days." : "No gateway counts requests for this keystore, so nothing is known of its use.")];
+    return [h("p.soft", null, seen ? "The gateway has counted no request with this key in the last 30 days." : "No gateway counts requests for this keystore, so nothing is known of its use.")];
   }
-  const picture = s("svg", { class: "days", viewBox: "0 0 600 120", preserveAspectRatio: "none", role: "img", "aria-label": counted(use) });
+  const picture = s("svg", { class: "days", viewBox: "0 0 600 120", preserveAspectRatio: "none", role: "img", label: counted(use) });
   bars(picture, use, 600, 118, 4);
   const first = Date.parse(state.usage?.first_day ?? "");
   const most = Math.max(...use.accepted.map((one, day) => one + (use.refused?.[day] ?? 0)));
-  return [h("p", { class: "soft" }, `${counted(use)}; at most ${most.toLocaleString("en")} a day.`), picture,
-    h("div", { class: "row soft" }, h("span", { class: "grow" }, first ? dayForm.format(first) : ""), h("span", null, "today")),
-    h("p", { class: "legend" }, h("span", null, "accepted"), h("span", { class: "no" }, "refused"))];
+  return [h("p.soft", null, `${counted(use)}; at most ${most.toLocaleString("en")} a day.`), picture,
+    h("div.row.soft", null, h("span.grow", null, first ? dayForm.format(first) : ""), h("span", null, "today")),
+    h("p.legend", null, h("span", null, "accepted"), h("span.no", null, "refused"))];
 }
 
 /* ---- Log, findings, policy ---- */
 
 /** @param {Entry[]} found @param {boolean} [short] */
 function entries(found, short) {
-  if (!found.length) return h("p", { class: "soft" }, "Nothing has been recorded.");
-  return h("ul", { class: "list" }, ...found.map((one) => h("li", null, h("span", { class: "soft" }, time(one.at, { form: "time" })), h("b", null, one.action),
-    h("span", null, short ? null : state.keys.some((key) => key.alias === one.alias) ? to({ key: one.alias }, one.alias) : one.alias, short ? "by " : " by ", h("span", { class: "mono" }, one.actor), one.details && h("small", null, ` (${one.details})`)))));
+  if (!found.length) return h("p.soft", null, "Nothing has been recorded.");
+  return h("ul.list", null, ...found.map((one) => h("li", null, h("span.soft", null, time(one.at, { form: "time" })), h("b", null, one.action),
+    h("span", null, short ? null : state.keys.some((key) => key.alias === one.alias) ? to({ key: one.alias }, one.alias) : one.alias, short ? "by " : " by ", h("span.mono", null, one.actor), one.details && h("small", null, ` (${one.details})`)))));
 }
 
-let log = /** @type {Entry[]|null} */ (null);
+let log = (null);
 
 function showLog() {
   const since = state.query.get("since") ?? "30d";
   const words = (state.query.get("q") ?? "").toLowerCase();
   const shown = (log ?? []).filter((one) => !words || `${one.alias}\n${one.actor}\n${one.action}\n${one.details}`.toLowerCase().includes(words));
-  const list = h("section", { class: "card" }, log === null ? h("p", { class: "soft" }, "Reading …") : entries(shown.slice(0, 500)), shown.length > 500 ? h("p", { class: "soft" }, `and ${shown.length - 500} older`) : null);
+  const list = h("section.card", null, log === null ? h("p.soft", null, "Reading …") : entries(shown.slice(0, 500)), shown.length > 500 ? h("p.soft", null, `and ${shown.length - 500} older`) : null);
   const old = at("main").querySelector("#log");
   if (old) return old.replaceChildren(list);
-  at("main").replaceChildren(...notes(), h("h1", { tabindex: "-1" }, "Log"), h("div", { class: "tools" },
-    h("label", { class: "find" }, "Find", input({ type: "search", "data-k": "filter|q", value: words, oninput: (/** @type {Event} */ event) => { setQuery("q", /** @type {HTMLInputElement} */ (event.target).value); showLog(); } })),
-    h("label", null, "Since", h("select", { "data-k": "filter|since", onchange: (/** @type {Event} */ event) => { setQuery("since", /** @type {HTMLSelectElement} */ (event.target).value); void loadLog(); } },
+  at("main").replaceChildren(...notes(), h("h1", { tabindex: "-1" }, "Log"), h("div.tools", null,
+    h("label.find", null, "Find", input({ type: "search", k: "filter|q", value: words, oninput: (event) => { setQuery("q", (event.target).value); showLog(); } })),
+    h("label", null, "Since", h("select", { k: "filter|since", onchange: (event) => { setQuery("since", (event.target).value); void loadLog(); } },
       ...[["1d", "yesterday"], ["7d", "7 days"], ["30d", "30 days"], ["1y", "1 year"]].map(([value, said]) => h("option", { value, selected: value === since }, said))))), h("div", { id: "log" }, list));
   void loadLog();
 }
@@ -905,41 +883,41 @@ async function loadLog() {
   if (state.query.get("view") === "log") showLog();
 }
 
-const TONES = /** @type {Record<string, string>} */ ({ ok: "good", warning: "warn", critical: "bad", unknown: "bad" });
+const TONES = ({ ok: "good", warning: "warn", critical: "bad", unknown: "bad" });
 
 function showFindings() {
   const order = ["critical", "unknown", "warning", "ok"];
   const sorted = [...(state.findings ?? [])].sort((a, b) => order.indexOf(a.severity) - order.indexOf(b.severity));
-  at("main").replaceChildren(...notes(), h("h1", { tabindex: "-1" }, "Findings"), h("section", { class: "card" }, state.findings ? h("ul", { class: "list found" }, ...sorted.map((one) => h("li", null,
+  at("main").replaceChildren(...notes(), h("h1", { tabindex: "-1" }, "Findings"), h("section.card", null, state.findings ? h("ul.list.found", null, ...sorted.map((one) => h("li", null,
     h("span", null, h("span", { class: `tag ${TONES[one.severity]}` }, one.severity)), h("div", null, h("p", null, one.sentence), one.hint && h("small", null, one.hint),
-      one.aliases.length && one.severity !== "ok" ? h("p", null, ...one.aliases.slice(0, 20).flatMap((alias, place) => [place ? ", " : "", to({ key: alias }, alias)])) : null)))) : h("p", { class: "soft" }, "Looking …")));
+      one.aliases.length && one.severity !== "ok" ? h("p", null, ...one.aliases.slice(0, 20).flatMap((alias, place) => [place ? ", " : "", to({ key: alias }, alias)])) : null)))) : h("p.soft", null, "Looking …")));
 }
 
 function showPolicy() {
   const policy = state.policy;
   if (!policy) return at("main").replaceChildren(...notes(), h("h1", { tabindex: "-1" }, "Policy"));
   const roles = Object.entries(policy.roles ?? {});
-  at("main").replaceChildren(...notes(), h("h1", { tabindex: "-1" }, "Policy"), h("p", { class: "soft" }, policy.path ? ["These rules are in ", h("code", null, policy.path), ". They are changed there, and hold at once."].length && h("span", null, "These rules are in ", h("code", null, policy.path), ". They are changed there, and hold at once.") : "There is no policy file: the stock behaviour, which asks for nothing. At the shell, apikey policy init writes one."),
-    h("section", { class: "card" }, h("h2", null, "Rules"), h("dl", null, ...policy.described.filter(([name]) => !name.startsWith("Role ")).flatMap(([name, said]) => [h("dt", null, name), h("dd", null, said)]))),
-    h("div", { class: "two" }, ...roles.map(([name, role]) => {
+  at("main").replaceChildren(...notes(), h("h1", { tabindex: "-1" }, "Policy"), h("p.soft", null, policy.path ? ["These rules are in ", h("code", null, policy.path), ". They are changed there, and hold at once."].length && h("span", null, "These rules are in ", h("code", null, policy.path), ". They are changed there, and hold at once.") : "There is no policy file: the stock behaviour, which asks for nothing. At the shell, apikey policy init writes one."),
+    h("section.card", null, h("h2", null, "Rules"), h("dl", null, ...policy.described.filter(([name]) => !name.startsWith("Role ")).flatMap(([name, said]) => [h("dt", null, name), h("dd", null, said)]))),
+    h("div.two", null, ...roles.map(([name, role]) => {
       const { may, not, tools } = permissions([name]);
       const have = state.keys.filter((key) => key.roles.includes(name)).length;
-      return h("section", { class: "card" }, h("div", { class: "row" }, h("h2", { class: "grow" }, name), to({ role: name }, many(have, "key"))), role.description && h("p", { class: "soft" }, role.description), ...listOf("May", may, "yes"), ...listOf("May not", not, "no"),
-        h("h3", null, "MCP tools"), h("p", { class: "soft" }, tools.includes("*") ? "all" : tools.length ? tools.join(", ") : "none"),
-        role.manage?.length ? h("p", { class: "soft" }, `Manages keys: ${role.manage.join(", ")}`) : null);
+      return h("section.card", null, h("div.row", null, h("h2.grow", null, name), to({ role: name }, many(have, "key"))), role.description && h("p.soft", null, role.description), ...listOf("May", may, "yes"), ...listOf("May not", not, "no"),
+        h("h3", null, "MCP tools"), h("p.soft", null, tools.includes("*") ? "all" : tools.length ? tools.join(", ") : "none"),
+        role.manage?.length ? h("p.soft", null, `Manages keys: ${role.manage.join(", ")}`) : null);
     })));
 }
 
 /* ---- Create, edit ---- */
 
 /** @param {string} text */
-const spoken = (text) => text.replace(/^(\d+)([ydwhm])$/, (_, count, unit) => many(Number(count), { y: "year", d: "day", w: "week", h: "hour", m: "minute" }[/** @type {"y"} */ (unit)] ?? ""));
+const spoken = (text) => text.replace(/^(\d+)([ydwhm])$/, (_, count, unit) => many(Number(count), { y: "year", d: "day", w: "week", h: "hour", m: "minute" }[(unit)] ?? ""));
 
 /** Until when a key made now with this life works. @param {number} seconds */
 const until = (seconds) => `until ${onServer(Date.now() + seconds * 1e3).slice(0, 16).replace("T", ", ")}, the server’s time`;
 
 /** @param {string} text */
-const secondsIn = (text) => [...text.matchAll(/(\d+)([ydwhm])/g)].reduce((sum, [, count, unit]) => sum + Number(count) * ({ y: 31536e3, w: 604800, d: 86400, h: 3600, m: 60 }[/** @type {"y"} */ (unit)] ?? 0), 0);
+const secondsIn = (text) => [...text.matchAll(/(\d+)([ydwhm])/g)].reduce((sum, [, count, unit]) => sum + Number(count) * ({ y: 31536e3, w: 604800, d: 86400, h: 3600, m: 60 }[(unit)] ?? 0), 0);
 
 /** The fields that create and edit share. @param {Key|null} key */
 function fields(key) {
@@ -947,9 +925,9 @@ function fields(key) {
   const lives = (rules?.lifetimes.length ? rules.lifetimes : ["30d", "60d", "90d", "180d", "1y"]).filter((one) => !rules?.max_lifetime_seconds || secondsIn(one) <= rules.max_lifetime_seconds);
   const preset = rules?.default_lifetime && !lives.includes(rules.default_lifetime) ? [rules.default_lifetime] : [];
   const said = h("small", { id: "f-until", role: "status" });
-  const date = input({ id: "f-date", type: "datetime-local", "data-field": "expires_on", value: (key?.expires_on ?? "").slice(0, 16) });
+  const date = input({ id: "f-date", type: "datetime-local", f: "expires_on", value: (key?.expires_on ?? "").slice(0, 16) });
   const dateField = field("Expires on, the server’s local time", date);
-  const life = h("select", { id: "f-life", "data-field": "expires_in" }, key && h("option", { value: "keep" }, key.expires_at ? `as it is: ${timeForm.format(Date.parse(key.expires_at))}` : "as it is: never"),
+  const life = h("select", { id: "f-life", f: "expires_in" }, key && h("option", { value: "keep" }, key.expires_at ? `as it is: ${timeForm.format(Date.parse(key.expires_at))}` : "as it is: never"),
     ...[...preset, ...lives].map((one) => h("option", { value: one }, spoken(one))), h("option", { value: "date" }, "on a date …"), !rules?.require_expiry && !rules?.max_lifetime_seconds && h("option", { value: "never" }, "never"));
   if (!key) life.value = rules?.default_lifetime ?? (lives.includes("90d") ? "90d" : lives[0] ?? "date");
   const tell = () => {
@@ -961,17 +939,17 @@ function fields(key) {
   tell();
   const known = Object.keys(state.policy?.roles ?? {});
   const names = [...new Set([...known, ...(key?.roles ?? [])])];
-  const typed = input({ id: "f-typed", "data-field": "roles", value: key?.roles.join(", ") ?? "", placeholder: "none" });
+  const typed = input({ id: "f-typed", f: "roles", value: key?.roles.join(", ") ?? "", placeholder: "none" });
   const boxes = names.map((name) => h("input", { type: "checkbox", value: name, checked: key?.roles.includes(name) ?? false }));
-  const roles = known.length ? h("fieldset", { id: "f-roles", "data-field": "roles", "aria-describedby": "f-roles-error" }, h("legend", null, `Roles${rules?.require_role ? "" : " (optional)"}`), h("p", { class: "error", id: "f-roles-error" }),
-    h("div", { class: "choices" }, ...names.map((name, place) => h("label", { class: "choice" }, boxes[place], h("span", null, h("b", null, name), h("br"), h("small", null, [state.policy?.roles?.[name]?.description, `May ${permissions([name]).may.join("; ")}.`].filter(Boolean).join(". ")))))))
+  const roles = known.length ? h("fieldset", { id: "f-roles", f: "roles", "aria-describedby": "f-roles-error" }, h("legend", null, `Roles${rules?.require_role ? "" : " (optional)"}`), h("p.error", { id: "f-roles-error" }),
+    h("div.choices", null, ...names.map((name, place) => h("label.choice", null, boxes[place], h("span", null, h("b", null, name), h("br"), h("small", null, [state.policy?.roles?.[name]?.description, `May ${permissions([name]).may.join("; ")}.`].filter(Boolean).join(". ")))))))
     : field("Roles (optional)", typed, "Separated by commas. Without a policy file any name will do; each gets its meaning there.");
-  const account = input({ id: "f-account", "data-field": "service_account", value: key?.service_account ?? "", maxlength: "128" });
-  const about = input({ id: "f-about", "data-field": "description", value: key?.description ?? "", maxlength: "1000" });
-  const labels = h("textarea", { id: "f-labels", "data-field": "labels", rows: "2", spellcheck: "false", placeholder: "env=production", value: Object.entries(key?.labels ?? {}).map(([name, value]) => `${name}=${value}`).join("\n") });
+  const account = input({ id: "f-account", f: "service_account", value: key?.service_account ?? "", maxlength: "128" });
+  const about = input({ id: "f-about", f: "description", value: key?.description ?? "", maxlength: "1000" });
+  const labels = h("textarea", { id: "f-labels", f: "labels", rows: "2", spellcheck: "false", placeholder: "env=production", value: Object.entries(key?.labels ?? {}).map(([name, value]) => `${name}=${value}`).join("\n") });
   return {
-    elements: [roles, h("div", { class: "field" }, field("Expiration", life), said), dateField, field("Description (optional)", about, "What is it for? Who notices when it ends?")],
-    more: h("details", { open: key !== null }, h("summary", null, "Labels and service account"), h("div", { class: "choices" }, field("Labels, one a line", labels, "Such as env=production or team=storage; the table filters by them."), field("Service account", account, "Whom a service sees. Empty: the key’s name."))),
+    elements: [roles, h("div.field", null, field("Expiration", life), said), dateField, field("Description (optional)", about, "What is it for? Who notices when it ends?")],
+    more: h("details", { open: key !== null }, h("summary", null, "Labels and service account"), h("div.choices", null, field("Labels, one a line", labels, "Such as env=production or team=storage; the table filters by them."), field("Service account", account, "Whom a service sees. Empty: the key’s name."))),
     /** @returns {Record<string, any>} */
     read() {
       const lines = labels.value.split("\n").map((line) => line.trim()).filter(Boolean);
@@ -986,14 +964,14 @@ function fields(key) {
 
 function createDialog() {
   const box = dialog("create", "Create API key", "Give each service, agent and person a key of its own.");
-  const name = input({ id: "f-name", "data-field": "alias", maxlength: "128", autofocus: true, required: true, placeholder: "ci-production" });
-  const kinds = Object.entries(WHO).map(([value, words]) => h("label", { class: "choice" }, h("input", { type: "radio", name: "kind", value }), words));
+  const name = input({ id: "f-name", f: "alias", maxlength: "128", autofocus: true, required: true, placeholder: "ci-production" });
+  const kinds = Object.entries(WHO).map(([value, words]) => h("label.choice", null, h("input", { type: "radio", name: "kind", value }), words));
   const parts = fields(null);
   let sent = { text: "", id: "" };
   box.fill([field("Name", name, "Letters, digits, hyphens, dots. It is stored in lower case."),
-    h("fieldset", null, h("legend", null, "Who uses it? (optional)"), h("div", { class: "choices three" }, ...kinds)), ...parts.elements, parts.more], [cancel(box), h("button", { class: "main" }, "Create API key")], async () => {
+    h("fieldset", null, h("legend", null, "Who uses it? (optional)"), h("div.choices.three", null, ...kinds)), ...parts.elements, parts.more], [cancel(box), h("button.main.send", null, "Create API key")], async () => {
     if (!name.value.trim()) throw new Refusal({ status: 422, code: "invalid-argument", detail: "Give it a name.", hint: null, field: "alias" });
-    const kind = /** @type {HTMLInputElement|null} */ (box.element.querySelector("[name=kind]:checked"))?.value;
+    const kind = (box.element.querySelector("[name=kind]:checked"))?.value;
     const body = parts.read();
     if (body.expires_on === null) delete body.expires_on;
     if (kind) body.labels = { kind, ...body.labels };
@@ -1018,7 +996,7 @@ async function editDialog(key) {
   }
   const box = dialog("edit", `Edit ${key.alias}`, "The key itself stays as it is.");
   const parts = fields(key);
-  box.fill([...parts.elements, parts.more], [cancel(box), h("button", { class: "main" }, "Save")], async () => {
+  box.fill([...parts.elements, parts.more], [cancel(box), h("button.main.send", null, "Save")], async () => {
     const body = parts.read();
     for (const name of Object.keys(key.labels)) if (!Object.hasOwn(body.labels, name)) body.labels[name] = null;
     const answer = await api("PATCH", address(key.alias), { body, headers: { "If-Match": etag } });
@@ -1054,7 +1032,7 @@ async function refresh(alias) {
 /** @param {string} key @param {string} server @returns {Record<string, string>} */
 function snippets(key, server) {
   const header = `Bearer ${key}`;
-  const json = (/** @type {any} */ value) => JSON.stringify(value, null, 2);
+  const json = (value) => JSON.stringify(value, null, 2);
   return {
     curl: `curl -H 'Authorization: ${header}' ${server}/api/hosts`,
     Claude: `claude mcp add --transport sse metricshub ${server}/sse \\\n  --header 'Authorization: ${header}'`,
@@ -1077,7 +1055,7 @@ async function copy(text, holder) {
 
 /** @param {() => string} text @param {() => HTMLElement} holder @param {string} words @param {HTMLElement} status */
 function copyButton(text, holder, words, status) {
-  const button = h("button", { type: "button", onclick: async () => {
+  const button = h("button", { onclick: async () => {
     const done = await copy(text(), holder());
     button.replaceChildren(icon(done ? "yes" : "copy"), done ? "Copied" : words);
     status.textContent = done ? "Copied to the clipboard." : "The browser does not allow it: it is selected, press Ctrl+C or ⌘C.";
@@ -1095,12 +1073,12 @@ function showOnce(made, done) {
   const server = input({ id: "f-server", value: remembered() });
   const code = h("pre", { tabindex: "0", id: "snippet", role: "tabpanel", "aria-labelledby": "tab-0" });
   const names = Object.keys(snippets("", ""));
-  const tabs = names.map((name, place) => h("button", { type: "button", role: "tab", id: `tab-${place}`, "aria-controls": "snippet", onclick: () => choose(place), onkeydown: (/** @type {KeyboardEvent} */ event) => {
+  const tabs = names.map((name, place) => h("button", { role: "tab", id: `tab-${place}`, "aria-controls": "snippet", onclick: () => choose(place), onkeydown: (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (step) choose((place + step + names.length) % names.length, true);
   } }, name));
   let current = 0;
-  const choose = (/** @type {number} */ place, focus = false) => {
+  const choose = (place, focus = false) => {
     current = place;
     tabs.forEach((tab, index) => {
       tab.setAttribute("aria-selected", String(index === place));
@@ -1119,16 +1097,16 @@ function showOnce(made, done) {
   choose(0);
   const old = made.old ? note("", h("p", null, `The old key works on as ${made.old.alias} `, made.old.expires_at ? ["until ", time(made.old.expires_at, { form: "time", server: made.old.expires_on })].length && h("span", null, "until ", time(made.old.expires_at, { form: "time", server: made.old.expires_on })) : "", ". Then Finish ends it.")) : null;
   const [, words] = standing(made);
-  box.fill([h("div", { class: "field" }, h("label", { for: "secret" }, "API key"), h("div", { class: "secret" }, shown, copyButton(() => secret, () => shown, "Copy", status)), status,
+  box.fill([h("div.field", null, h("label", { for: "secret" }, "API key"), h("div.secret", null, shown, copyButton(() => secret, () => shown, "Copy", status)), status,
     h("small", null, made.expires_at ? `Expires ${words}, on ${made.expires_on?.replace("T", " ")} the server’s time.` : "Never expires.")), old, ...(made.notes ?? []).map((one) => note("", h("p", null, one.message))),
-  h("div", { class: "field" }, h("span", { class: "label" }, "Ready to paste"), h("div", { class: "tabs", role: "tablist", "aria-label": "Snippets" }, ...tabs), code,
-    h("div", { class: "row" }, h("label", { class: "soft", for: "f-server" }, "Server"), h("div", { class: "grow" }, server), copyButton(() => code.textContent ?? "", () => code, "Copy snippet", status)))],
-  [h("button", { class: "main" }, "I have stored it")], async () => {
+  h("div.field", null, h("span.label", null, "Ready to paste"), h("div.tabs", { role: "tablist", label: "Snippets" }, ...tabs), code,
+    h("div.row", null, h("label.soft", { for: "f-server" }, "Server"), h("div.grow", null, server), copyButton(() => code.textContent ?? "", () => code, "Copy snippet", status)))],
+  [h("button.main.send", null, "I have stored it")], async () => {
     box.close();
     state.fresh = made.alias;
     await loadKeys(false).catch(trouble);
     go(state.query.get("key") !== null ? { key: made.alias } : {});
-    const line = /** @type {HTMLElement|null} */ (document.querySelector("tr.new"));
+    const line = (document.querySelector("tr.new"));
     line?.focus();
     line?.scrollIntoView({ block: "center" });
     toast(`${made.alias} has been ${done}.`);
@@ -1156,9 +1134,9 @@ async function refreshFindings() {
 /** @param {Key} key */
 function rotateDialog(key) {
   const box = dialog("rotate", `Rotate ${key.alias}`, "A new key takes its name, roles and labels. The old key works on for a while, so that nothing stops.");
-  const overlap = h("select", { id: "f-overlap", "data-field": "overlap", autofocus: true }, ...[["0", "not at all: it ends now"], ["1h", "1 hour"], ["1d", "1 day"], ["2d", "2 days"], ["7d", "7 days"], ["30d", "30 days"]].map(([value, words]) => h("option", { value, selected: value === "7d" }, words)));
+  const overlap = h("select", { id: "f-overlap", f: "overlap", autofocus: true }, ...[["0", "not at all: it ends now"], ["1h", "1 hour"], ["1d", "1 day"], ["2d", "2 days"], ["7d", "7 days"], ["30d", "30 days"]].map(([value, words]) => h("option", { value, selected: value === "7d" }, words)));
   const sent = requestId();
-  box.fill([field("The old key works on for", overlap, "Never longer than it would have."), usedNote(key)], [cancel(box), h("button", { class: "main" }, "Rotate")], async () => {
+  box.fill([field("The old key works on for", overlap, "Never longer than it would have."), usedNote(key)], [cancel(box), h("button.main.send", null, "Rotate")], async () => {
     const answer = await api("POST", `${address(key.alias)}/rotation`, { body: { overlap: overlap.value }, headers: { "Idempotency-Key": `${sent}-${overlap.value}` } });
     box.close();
     showOnce(answer.data, "rotated");
@@ -1178,7 +1156,7 @@ function finishDialog(key) {
   const name = key.alias.slice(0, -5);
   const box = dialog("finish", `End the old key of ${name}?`, "Whoever still sends it is refused from the next request on. This cannot be undone.");
   let force = "";
-  const button = h("button", { class: "danger" }, "End the old key");
+  const button = h("button.danger.send", null, "End the old key");
   box.fill([usedNote(key)], [cancel(box), button], async () => {
     try {
       await api("DELETE", `${address(name)}/rotation${force}`);
@@ -1210,7 +1188,7 @@ async function suspend(key, off) {
 function revokeDialog(key) {
   const box = dialog("revoke", `Revoke ${key.alias}?`, "It is refused from its next request on, its old key of a rotation too. This cannot be undone.");
   box.fill([usedNote(key), key.suspended ? null : h("p", null, "Not sure? Suspend it first: it is refused as well, but can be resumed.")],
-    [cancel(box), !key.suspended && h("button", { type: "button", onclick: () => { box.close(); void suspend(key, true); } }, icon("pause"), "Suspend instead"), h("button", { class: "danger" }, icon("trash"), "Revoke")], async () => {
+    [cancel(box), !key.suspended && h("button", { onclick: () => { box.close(); void suspend(key, true); } }, icon("pause"), "Suspend instead"), h("button.danger.send", null, icon("trash"), "Revoke")], async () => {
       await api("DELETE", address(key.alias));
       box.close();
       if (state.query.get("key") === key.alias) go({});
