@@ -73,7 +73,7 @@ class Console:
         shelf = Shelf(settings.files, with_users=settings.how == "users")
         self.sessions = Sessions(seconds, random_bytes)
         self._signing = Signing(
-            shelf, self.sessions, settings.how, actor=settings.actor, seconds=seconds
+            shelf, self.sessions, settings.how, actor=settings.actor, clock=clock, seconds=seconds
         )
         self._worker = Worker()
         self._api = Api(

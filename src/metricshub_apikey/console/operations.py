@@ -18,6 +18,7 @@ from metricshub_apikey.errors import (
     PolicyBreachError,
 )
 from metricshub_apikey.keys import entries
+from metricshub_apikey.keys.alias import check_alias
 from metricshub_apikey.keys.api_key import ApiKey, differences
 from metricshub_apikey.keys.expiry import to_local, utc_text
 from metricshub_apikey.keys.fingerprint import fingerprint
@@ -136,6 +137,8 @@ class Operations:
         policy, now = known.rules, self._clock()
         bodies.check_members(body, ("alias", *bodies.FIELDS))
         alias = bodies.text(body, "alias")
+        with bodies.about("alias"):
+            check_alias(alias)
         wanted = bodies.expiry(body, now=now, policy=policy)
         metadata = bodies.metadata(body)
         caller.require_grant(metadata.roles)

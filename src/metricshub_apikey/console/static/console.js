@@ -138,6 +138,8 @@ function haystack(key) {
 /** @param {Key} key */
 const isOld = (key) => key.rotated_at !== null && key.alias.endsWith(".prev");
 /** @param {Key} key */
+const canSuspend = (key) => key.suspended !== undefined;
+/** @param {Key} key */
 const ends = (key) => (key.expires_at ? Date.parse(key.expires_at) : Infinity);
 /** @param {Key} key */
 const isOver = (key) => ends(key) <= Date.now();
@@ -626,7 +628,7 @@ function actions(key) {
   if (state.rights !== "rw") return [];
   if (isOld(key)) return [h("button.quiet", { k: `flag|${key.alias}`, label: `Finish the rotation of ${key.alias.slice(0, -5)}`, onclick: () => finishDialog(key) }, icon("flag"), "Finish")];
   return [!key.unreadable && !key.suspended && action("rotate", "Rotate", key, () => rotateDialog(key)),
-    key.suspended ? action("play", "Resume", key, () => suspend(key, false)) : action("pause", "Suspend", key, () => suspend(key, true)),
+    key.suspended ? action("play", "Resume", key, () => suspend(key, false)) : canSuspend(key) && action("pause", "Suspend", key, () => suspend(key, true)),
     action("trash", "Revoke", key, () => revokeDialog(key))];
 }
 
@@ -817,7 +819,7 @@ function showKey(alias) {
   at("main").replaceChildren(...notes(), back,
     h("div.row", null, h("h1", { tabindex: "-1" }, alias), h("span", { class: `tag ${tone || "good"}` }, tone ? words : isOld(key) ? "Old key" : "Active"), h("span.grow", null),
       ...(change ? [button("edit", "Edit", () => editDialog(key)), !key.unreadable && !key.suspended && button("rotate", "Rotate", () => rotateDialog(key)),
-        key.suspended ? button("play", "Resume", () => suspend(key, false)) : button("pause", "Suspend", () => suspend(key, true)), button("trash", "Revoke", () => revokeDialog(key), "danger")] : actions(key))),
+        key.suspended ? button("play", "Resume", () => suspend(key, false)) : canSuspend(key) && button("pause", "Suspend", () => suspend(key, true)), button("trash", "Revoke", () => revokeDialog(key), "danger")] : actions(key))),
     h("div.two", null,
       h("section.card", null, h("h2", null, "About"), h("dl", null, ...facts.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, ...[value].flat())]))),
       h("section.card", null, h("h2", null, "Permissions"), ...listOf("It may", may, "yes"), ...listOf("It may not", not, "no"),
@@ -1187,8 +1189,8 @@ async function suspend(key, off) {
 /** @param {Key} key */
 function revokeDialog(key) {
   const box = dialog("revoke", `Revoke ${key.alias}?`, "It is refused from its next request on, its old key of a rotation too. This cannot be undone.");
-  box.fill([usedNote(key), key.suspended ? null : h("p", null, "Not sure? Suspend it first: it is refused as well, but can be resumed.")],
-    [cancel(box), !key.suspended && h("button", { onclick: () => { box.close(); void suspend(key, true); } }, icon("pause"), "Suspend instead"), h("button.danger.send", null, icon("trash"), "Revoke")], async () => {
+  box.fill([usedNote(key), !canSuspend(key) || key.suspended ? null : h("p", null, "Not sure? Suspend it first: it is refused as well, but can be resumed.")],
+    [cancel(box), canSuspend(key) && !key.suspended && h("button", { onclick: () => { box.close(); void suspend(key, true); } }, icon("pause"), "Suspend instead"), h("button.danger.send", null, icon("trash"), "Revoke")], async () => {
       await api("DELETE", address(key.alias));
       box.close();
       if (state.query.get("key") === key.alias) go({});
