@@ -199,7 +199,8 @@ class Api:
 
     async def edit(self, request: Request) -> Answer:
         """Change one key; it must still be what the client has seen."""
-        if b"if-match" not in request.said:
+        target = _target(request)
+        if target.etag is None:
             raise Problem(
                 428,
                 "if-match-missing",
@@ -207,7 +208,6 @@ class Api:
                 hint="Read the key first; its answer has the ETag.",
             )
         known, body = await self.known(), bodies.parse_object(request.body)
-        target = _target(request)
         done = await self._work(lambda: self._operations.edit(request.sender, known, target, body))
         return _made(done, 200)
 
@@ -416,7 +416,7 @@ def _target(request: Request) -> Target:
 
 
 def _overlap(request: Request) -> timedelta:
-    body = bodies.parse_object(request.body)
+    body = bodies.parse_object(request.body or b"{}")
     bodies.check_members(body, ("overlap",))
     return bodies.overlap(body, DEFAULT_OVERLAP)
 

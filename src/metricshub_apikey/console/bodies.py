@@ -22,7 +22,7 @@ FIELDS = ("expires_in", "expires_on", "roles", "service_account", "description",
 
 def parse_object(raw: bytes) -> dict[str, object]:
     """
-    Return the JSON object in a body; an empty body is an empty one.
+    Return the JSON object in a body.
 
     Raises:
         Problem: 400 where it is not strict JSON, in UTF-8, or not an object.
@@ -39,8 +39,7 @@ def parse_object(raw: bytes) -> dict[str, object]:
         raise ValueError(f"{name} is not JSON")
 
     try:
-        text = raw.decode() if raw else "{}"
-        body = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        body = json.loads(raw.decode(), object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise Problem(400, "not-json", f"The body is not JSON: {why}.") from None
@@ -97,9 +96,9 @@ def texts(body: Body, name: str) -> tuple[str, ...]:
 
 def overlap(body: Body, default: timedelta) -> timedelta:
     """Return the length of time that an old key works on."""
-    value = optional_text(body, "overlap")
-    if value is None:
+    if body.get("overlap") is None:
         return default
+    value = text(body, "overlap")
     with about("overlap"):
         return timedelta() if value == "0" else parse_duration(value)
 
@@ -120,7 +119,10 @@ def expiry(body: Body, *, now: datetime, policy: Policy) -> Expiry:
         now: The current instant.
         policy: Whose choices of a length of life count.
     """
-    length, on = optional_text(body, "expires_in"), optional_text(body, "expires_on")
+    length, on = (
+        None if body.get(name) is None else text(body, name)
+        for name in ("expires_in", "expires_on")
+    )
     if length is not None and on is not None:
         raise invalid("'expires_in' and 'expires_on' exclude each other.", "expires_in")
     if length is not None:

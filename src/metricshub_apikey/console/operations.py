@@ -150,6 +150,8 @@ class Operations:
         """Change what a key carries; raises ApiKeyError or Problem."""
         policy, now = known.rules, self._clock()
         bodies.check_members(body, bodies.FIELDS)
+        bodies.metadata(body)  # what no key can have is told first
+        bodies.expiry(body, now=now, policy=policy)
 
         def revise(key: ApiKey) -> ApiKey:
             new = bodies.revised(key, body, now=now, policy=policy)
