@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Mapping
 from importlib import resources
 
@@ -17,6 +18,10 @@ FILES = {
 }
 
 
+COMMENT = re.compile(rb"^ *(?:/\*.*?\*/|// @ts-check)\n", re.MULTILINE | re.DOTALL)
+"""A comment on lines of its own: for those who read the source, not for the wire."""
+
+
 class Page:
     """The files of the page, in memory."""
 
@@ -25,7 +30,7 @@ class Page:
         folder = resources.files(__package__).joinpath("static")
         self._files: dict[bytes, tuple[Answer, Answer]] = {}
         for path, (name, kind) in FILES.items():
-            data = folder.joinpath(name).read_bytes()
+            data = COMMENT.sub(b"", folder.joinpath(name).read_bytes())
             headers = ((b"content-type", kind), (b"vary", b"accept-encoding"))
             packed = (*headers, (b"content-encoding", b"gzip"))
             small = gzip.compress(data, 9, mtime=0)

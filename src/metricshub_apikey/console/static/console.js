@@ -44,6 +44,9 @@ function s(tag, set, ...children) {
   return made;
 }
 
+const p = (...what) => h("p", null, ...what);
+const soft = (...what) => h("p.soft", null, ...what);
+
 const ICONS = ({
   rotate: "M20 11a8 8 0 0 0-14.3-4L3 9.7M3 4.5v5.2h5.2M4 13a8 8 0 0 0 14.3 4L21 14.3m0 5.2v-5.2h-5.2",
   pause: "M9 5v14M15 5v14", play: "M8 5v14l11-7z", trash: "M4 7h16M10 11v6m4-6v6M6 7l1 13h10l1-13M9 7V4h6v3",
@@ -52,19 +55,14 @@ const ICONS = ({
   info: "M12 11v5m0-8v.010M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z", plus: "M12 5v14M5 12h14", flag: "M5 21V4h12l-2 4 2 4H5",
 });
 
-/** @param {string} name */
 const icon = (name) => s("svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" }, s("path", { d: ICONS[name] }));
 
-/** @param {string} kind @param {Child[]} what */
 const note = (kind, ...what) => h("div", { class: `note ${kind}`, role: kind === "bad" ? "alert" : null }, icon(kind ? "warn" : "info"), h("div.grow", null, ...what));
 
-/** @param {string} id */
 const at = (id) => document.getElementById(id);
 
-/** @param {number} count @param {string} noun */
 const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
-/** @param {string} sentence @param {string} [undo] @param {() => void} [act] */
 function toast(sentence, undo, act) {
   const shown = h("div.toast", null, sentence, undo && h("button", { onclick: () => { shown.remove(); act?.(); } }, undo));
   at("toasts").append(shown);
@@ -77,7 +75,6 @@ const dayForm = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short
 const timeForm = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
 const relativeForm = new Intl.RelativeTimeFormat("en", { numeric: "always" });
 
-/** @param {number} moment */
 function relative(moment) {
   const left = moment - Date.now();
   const size = Math.abs(left);
@@ -147,7 +144,6 @@ const isOver = (key) => ends(key) <= Date.now();
 const isOff = (key) => Boolean(key.suspended) || (isOver(key) && !key.unreadable);
 /** @param {Key} key */
 const usedAt = (key) => Date.parse(state.usage?.keys[key.alias]?.last_used_at ?? key.last_used_at ?? "") || 0;
-/** @param {string} check */
 const found = (check) => new Set((state.findings ?? []).filter((one) => one.check === check && one.severity !== "ok").flatMap((one) => one.aliases));
 
 /** @param {Key} key */
@@ -169,7 +165,6 @@ let against = (new Set());
 
 /* ---- The API ---- */
 
-/** @param {string} alias */
 function address(alias) {
   const bytes = [];
   for (const one of alias) {
@@ -227,7 +222,6 @@ async function loadKeys(background) {
   return true;
 }
 
-/** @param {boolean} background */
 async function loadUsage(background) {
   state.usage = (await api("GET", "/v1/usage", { background })).data;
 }
@@ -242,7 +236,6 @@ async function loadFindings() {
   against = found("policy");
 }
 
-/** @param {unknown} error */
 function trouble(error) {
   if (!(error instanceof Refusal)) throw error;
   if (error.problem.status !== 401) state.trouble = error.problem;
@@ -250,7 +243,6 @@ function trouble(error) {
 
 /* ---- Signing in and out ---- */
 
-/** @param {any} body */
 async function signIn(body) {
   const { data } = await api("POST", "/v1/sessions", { body });
   remember(data.token, data.actor, data.rights);
@@ -272,10 +264,8 @@ function signedOut() {
   else showSignIn(had ? "Your session has ended." : "");
 }
 
-/** @param {string} text */
 const ticketIn = (text) => (text.includes("#") ? text.slice(text.indexOf("#") + 1) : text).trim();
 
-/** @param {() => void} then @param {string} [id] */
 function signInFields(then, id = "in") {
   const error = h("p.error", { role: "alert" });
   const users = state.signIn === "users";
@@ -285,7 +275,7 @@ function signInFields(then, id = "in") {
   return {
     fields: [
       ...(users ? [field("MetricsHub user", name), field("Password", password)]
-        : [h("p", null, "Press Enter in the terminal where ", h("code", null, "apikey console"), " runs. It prints a new link: open it, or paste it here."), field("Link", link)]), error],
+        : [p("Press Enter in the terminal where ", h("code", null, "apikey console"), " runs. It prints a new link: open it, or paste it here."), field("Link", link)]), error],
     async submit() {
       error.textContent = "";
       try {
@@ -300,7 +290,6 @@ function signInFields(then, id = "in") {
   };
 }
 
-/** @param {string} why */
 function showSignIn(why) {
   state.loaded = false;
   at("top").replaceChildren(h("div", null, brand()));
@@ -321,7 +310,6 @@ function signInDialog() {
 
 /* ---- Small parts ---- */
 
-/** @param {Record<string, any>} set */
 const input = (set) => h("input", { type: "text", spellcheck: "false", autocomplete: "off", ...set });
 
 /** @param {string} label @param {HTMLInputElement|HTMLSelectElement|HTMLTextAreaElement} control @param {Child} [help] */
@@ -331,7 +319,6 @@ function field(label, control, help) {
   return h("div.field", null, h("label", { for: control.id }, label), help ? h("small", { id: `${control.id}-help` }, help) : null, control, error);
 }
 
-/** @param {Child[]} children @param {() => any} submit @param {string} [look] */
 const form = (children, submit, look) => h("form", { class: look, novalidate: true, onsubmit: async (event) => {
   event.preventDefault();
   const target = (event.currentTarget);
@@ -368,7 +355,6 @@ function dialog(id, title, under, how = {}) {
   return {
     element: box,
     close() { done = true; box.close(); },
-    /** @param {Child[]} body @param {Child[]} buttons @param {() => any} submit */
     fill(body, buttons, submit) {
       box.replaceChildren(form([
         h("header", null, h("h2", { id: `${id}-title` }, title), under ? h("p", { id: `${id}-under` }, under) : null),
@@ -386,7 +372,6 @@ function dialog(id, title, under, how = {}) {
   };
 }
 
-/** @param {HTMLElement} box */
 function clearErrors(box) {
   for (const one of box.querySelectorAll(".error, .problem")) one.replaceChildren();
   for (const one of box.querySelectorAll("[aria-invalid]")) one.removeAttribute("aria-invalid");
@@ -398,7 +383,7 @@ function showError(box, rest, problem) {
   const said = [problem.detail, problem.hint].filter(Boolean).join(" ");
   const control = problem.field && (box.querySelector(`[data-field="${CSS.escape(problem.field)}"]`));
   if (!control) {
-    rest.replaceChildren(note("bad", h("p", null, said)));
+    rest.replaceChildren(note("bad", p(said)));
     rest.scrollIntoView({ block: "nearest" });
     return;
   }
@@ -419,7 +404,6 @@ function brand() {
   return h("span.brand", null, h("img", { src: "/icon.svg", alt: "" }), h("span", null, "API keys"), state.keystore && h("small", { title: state.keystore }, `\u200e${state.keystore}\u200e`));
 }
 
-/** @param {Record<string, string>} query */
 function link(query) {
   const text = new URLSearchParams(query).toString();
   return text ? `/?${text}` : "/";
@@ -434,7 +418,6 @@ function to(query, ...children) {
   } }, ...children);
 }
 
-/** @param {Record<string, string>} query */
 function go(query) {
   history.pushState(null, "", link(query));
   state.query = new URLSearchParams(query);
@@ -471,7 +454,6 @@ async function leave() {
   showSignIn("You have signed out.");
 }
 
-/** @param {string} mark */
 const marked = (mark) => document.querySelector(`[data-k="${CSS.escape(mark)}"]`);
 
 /** Draws anew, and leaves the focus on what was focused. @param {() => void} draw */
@@ -507,11 +489,11 @@ function notes() {
   const gateway = Date.parse(state.usage?.heartbeat_at ?? "");
   const lines = [];
   if (state.trouble) {
-    lines.push(note("bad", h("p", null, h("b", null, state.trouble.detail)), h("p", null, state.trouble.hint, state.loaded && " What you see is what was there before; it comes back by itself.")));
+    lines.push(note("bad", p(h("b", null, state.trouble.detail)), p(state.trouble.hint, state.loaded && " What you see is what was there before; it comes back by itself.")));
   }
-  for (const one of state.notes) lines.push(note(one.code === "unreadable" ? "warn" : "", h("p", null, one.message)));
+  for (const one of state.notes) lines.push(note(one.code === "unreadable" ? "warn" : "", p(one.message)));
   if (state.policy && !state.policy.enforced) {
-    lines.push(note("", h("p", null, "A stock server lets every key do everything: roles count only behind the gateway. ",
+    lines.push(note("", p("A stock server lets every key do everything: roles count only behind the gateway. ",
       gateway ? h("span", null, "Gateway last seen ", time(state.usage?.heartbeat_at ?? null, { form: "relative" }), ".") : "No gateway has been seen here.")));
   }
   return lines;
@@ -578,7 +560,7 @@ function showKeys() {
   const off = state.keys.filter(isOff).length;
   const create = state.rights === "rw" && h("button.main", { k: "create", onclick: createDialog }, icon("plus"), "Create API key");
   if (!state.keys.length) {
-    return at("main").replaceChildren(...notes(), h("div.card.empty", null, h("h1", { tabindex: "-1" }, "No API keys yet"), h("p", null, "A key lets one service, one AI agent or one person call MetricsHub. Give each its own."), create));
+    return at("main").replaceChildren(...notes(), h("div.card.empty", null, h("h1", { tabindex: "-1" }, "No API keys yet"), p("A key lets one service, one AI agent or one person call MetricsHub. Give each its own."), create));
   }
   const choose = (name, words, options) => h("label", null, words,
     h("select", { k: `filter|${name}`, onchange: (event) => setFilter(name, (event.target).value) },
@@ -613,7 +595,7 @@ function drawRows() {
   keepFocus(() => document.querySelector(".table")?.replaceChildren(...(rows.length
     ? [h("table", null, h("caption.hide", null, "API keys"), h("thead", null, h("tr", null, ...head, h("th", { scope: "col" }, h("span.hide", null, "Actions")))), h("tbody", null, ...rows)),
       rest > 0 ? h("div.more", null, h("button", { k: "more", onclick: () => { state.shown += PAGE; drawRows(); } }, `Show ${Math.min(PAGE, rest)} more of ${rest.toLocaleString("en")}`)) : ""]
-    : [h("div.empty", null, h("p", null, `No such key.${hidden ? ` ${many(hidden, "expired or suspended key")} not shown.` : ""}`), h("button", { onclick: () => go({}) }, "Show all keys"))])));
+    : [h("div.empty", null, p(`No such key.${hidden ? ` ${many(hidden, "expired or suspended key")} not shown.` : ""}`), h("button", { onclick: () => go({}) }, "Show all keys"))])));
   at("shown").textContent = `${many(keys.length, "key")} found`;
 }
 
@@ -750,7 +732,6 @@ function timeline() {
 
 const VERBS = ({ GET: "read", HEAD: "ask about", POST: "send to", PUT: "replace", PATCH: "change", DELETE: "delete", OPTIONS: "ask for the options of", "*": "do everything with" });
 
-/** @param {string} rule */
 function inWords(rule) {
   const [method, path = ""] = rule.split(/ (.*)/s);
   if (rule === "* /**") return "do everything";
@@ -776,14 +757,12 @@ function permissions(names) {
   return { may: rules.length ? rules.map(inWords) : ["do nothing"], not, tools };
 }
 
-/** @param {string} title @param {string[]} lines @param {string} look */
 const listOf = (title, lines, look) => lines.length ? [h("h3", null, title), h("ul", { class: `may ${look}` }, ...lines.map((one) => h("li", null, icon(look), h("span", null, one))))] : [];
 
 /* ---- A key's own page ---- */
 
 let history_ = ({ alias: "", entries: null });
 
-/** @param {string} alias */
 async function loadHistory(alias) {
   try {
     const answer = await api("GET", `/v1/events?alias=${encodeURIComponent(alias)}&limit=100`, { background: true });
@@ -794,11 +773,10 @@ async function loadHistory(alias) {
   }
 }
 
-/** @param {string} alias */
 function showKey(alias) {
   const key = state.keys.find((one) => one.alias === alias);
-  const back = h("p", null, to({}, "← All keys"));
-  if (!key) return at("main").replaceChildren(...notes(), back, h("div.card.empty", null, h("h1", { tabindex: "-1" }, state.loaded ? `There is no key ${alias}` : "Reading the keystore …"), state.loaded && h("p", null, "It may have been revoked. The log says by whom.")));
+  const back = p(to({}, "← All keys"));
+  if (!key) return at("main").replaceChildren(...notes(), back, h("div.card.empty", null, h("h1", { tabindex: "-1" }, state.loaded ? `There is no key ${alias}` : "Reading the keystore …"), state.loaded && p("It may have been revoked. The log says by whom.")));
   if (history_.alias !== alias) {
     history_ = { alias, entries: null };
     void loadHistory(alias);
@@ -823,23 +801,23 @@ function showKey(alias) {
     h("div.two", null,
       h("section.card", null, h("h2", null, "About"), h("dl", null, ...facts.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, ...[value].flat())]))),
       h("section.card", null, h("h2", null, "Permissions"), ...listOf("It may", may, "yes"), ...listOf("It may not", not, "no"),
-        h("h3", null, "MCP tools"), h("p.soft", null, tools.includes("*") ? "all" : tools.length ? tools.join(", ") : "none"),
-        state.policy && !state.policy.enforced ? h("p.soft", null, "Behind the gateway. At a stock server it may do everything.") : null),
+        h("h3", null, "MCP tools"), soft(tools.includes("*") ? "all" : tools.length ? tools.join(", ") : "none"),
+        state.policy && !state.policy.enforced ? soft("Behind the gateway. At a stock server it may do everything.") : null),
       h("section.card", null, h("h2", null, "Use per day"), ...daily(use)),
-      h("section.card", null, h("h2", null, "History"), history_.entries === null ? h("p.soft", null, "Reading …") : entries(history_.entries, true))));
+      h("section.card", null, h("h2", null, "History"), history_.entries === null ? soft("Reading …") : entries(history_.entries, true))));
 }
 
 /** @param {Use|undefined} use */
 function daily(use) {
   if (!use?.accepted) {
     const seen = state.usage?.heartbeat_at || state.usage?.recording_since;
-    return [h("p.soft", null, seen ? "The gateway has counted no request with this key in the last 30 days." : "No gateway counts requests for this keystore, so nothing is known of its use.")];
+    return [soft(seen ? "The gateway has counted no request with this key in the last 30 days." : "No gateway counts requests for this keystore, so nothing is known of its use.")];
   }
   const picture = s("svg", { class: "days", viewBox: "0 0 600 120", preserveAspectRatio: "none", role: "img", label: counted(use) });
   bars(picture, use, 600, 118, 4);
   const first = Date.parse(state.usage?.first_day ?? "");
   const most = Math.max(...use.accepted.map((one, day) => one + (use.refused?.[day] ?? 0)));
-  return [h("p.soft", null, `${counted(use)}; at most ${most.toLocaleString("en")} a day.`), picture,
+  return [soft(`${counted(use)}; at most ${most.toLocaleString("en")} a day.`), picture,
     h("div.row.soft", null, h("span.grow", null, first ? dayForm.format(first) : ""), h("span", null, "today")),
     h("p.legend", null, h("span", null, "accepted"), h("span.no", null, "refused"))];
 }
@@ -848,7 +826,7 @@ function daily(use) {
 
 /** @param {Entry[]} found @param {boolean} [short] */
 function entries(found, short) {
-  if (!found.length) return h("p.soft", null, "Nothing has been recorded.");
+  if (!found.length) return soft("Nothing has been recorded.");
   return h("ul.list", null, ...found.map((one) => h("li", null, h("span.soft", null, time(one.at, { form: "time" })), h("b", null, one.action),
     h("span", null, short ? null : state.keys.some((key) => key.alias === one.alias) ? to({ key: one.alias }, one.alias) : one.alias, short ? "by " : " by ", h("span.mono", null, one.actor), one.details && h("small", null, ` (${one.details})`)))));
 }
@@ -859,7 +837,7 @@ function showLog() {
   const since = state.query.get("since") ?? "30d";
   const words = (state.query.get("q") ?? "").toLowerCase();
   const shown = (log ?? []).filter((one) => !words || `${one.alias}\n${one.actor}\n${one.action}\n${one.details}`.toLowerCase().includes(words));
-  const list = h("section.card", null, log === null ? h("p.soft", null, "Reading …") : entries(shown.slice(0, 500)), shown.length > 500 ? h("p.soft", null, `and ${shown.length - 500} older`) : null);
+  const list = h("section.card", null, log === null ? soft("Reading …") : entries(shown.slice(0, 500)), shown.length > 500 ? soft(`and ${shown.length - 500} older`) : null);
   const old = at("main").querySelector("#log");
   if (old) return old.replaceChildren(list);
   at("main").replaceChildren(...notes(), h("h1", { tabindex: "-1" }, "Log"), h("div.tools", null,
@@ -869,7 +847,6 @@ function showLog() {
   void loadLog();
 }
 
-/** @param {string} name @param {string} value */
 function setQuery(name, value) {
   state.query.set(name, value);
   history.replaceState(null, "", `/?${state.query}`);
@@ -891,34 +868,32 @@ function showFindings() {
   const order = ["critical", "unknown", "warning", "ok"];
   const sorted = [...(state.findings ?? [])].sort((a, b) => order.indexOf(a.severity) - order.indexOf(b.severity));
   at("main").replaceChildren(...notes(), h("h1", { tabindex: "-1" }, "Findings"), h("section.card", null, state.findings ? h("ul.list.found", null, ...sorted.map((one) => h("li", null,
-    h("span", null, h("span", { class: `tag ${TONES[one.severity]}` }, one.severity)), h("div", null, h("p", null, one.sentence), one.hint && h("small", null, one.hint),
-      one.aliases.length && one.severity !== "ok" ? h("p", null, ...one.aliases.slice(0, 20).flatMap((alias, place) => [place ? ", " : "", to({ key: alias }, alias)])) : null)))) : h("p.soft", null, "Looking …")));
+    h("span", null, h("span", { class: `tag ${TONES[one.severity]}` }, one.severity)), h("div", null, p(one.sentence), one.hint && h("small", null, one.hint),
+      one.aliases.length && one.severity !== "ok" ? p(...one.aliases.slice(0, 20).flatMap((alias, place) => [place ? ", " : "", to({ key: alias }, alias)])) : null)))) : soft("Looking …")));
 }
 
 function showPolicy() {
   const policy = state.policy;
   if (!policy) return at("main").replaceChildren(...notes(), h("h1", { tabindex: "-1" }, "Policy"));
   const roles = Object.entries(policy.roles ?? {});
-  at("main").replaceChildren(...notes(), h("h1", { tabindex: "-1" }, "Policy"), h("p.soft", null, policy.path ? ["These rules are in ", h("code", null, policy.path), ". They are changed there, and hold at once."].length && h("span", null, "These rules are in ", h("code", null, policy.path), ". They are changed there, and hold at once.") : "There is no policy file: the stock behaviour, which asks for nothing. At the shell, apikey policy init writes one."),
+  at("main").replaceChildren(...notes(), h("h1", { tabindex: "-1" }, "Policy"), soft(policy.path ? h("span", null, "These rules are in ", h("code", null, policy.path), ". They are changed there, and hold at once.") : "There is no policy file: the stock behaviour, which asks for nothing. At the shell, apikey policy init writes one."),
     h("section.card", null, h("h2", null, "Rules"), h("dl", null, ...policy.described.filter(([name]) => !name.startsWith("Role ")).flatMap(([name, said]) => [h("dt", null, name), h("dd", null, said)]))),
     h("div.two", null, ...roles.map(([name, role]) => {
       const { may, not, tools } = permissions([name]);
       const have = state.keys.filter((key) => key.roles.includes(name)).length;
-      return h("section.card", null, h("div.row", null, h("h2.grow", null, name), to({ role: name }, many(have, "key"))), role.description && h("p.soft", null, role.description), ...listOf("May", may, "yes"), ...listOf("May not", not, "no"),
-        h("h3", null, "MCP tools"), h("p.soft", null, tools.includes("*") ? "all" : tools.length ? tools.join(", ") : "none"),
-        role.manage?.length ? h("p.soft", null, `Manages keys: ${role.manage.join(", ")}`) : null);
+      return h("section.card", null, h("div.row", null, h("h2.grow", null, name), to({ role: name }, many(have, "key"))), role.description && soft(role.description), ...listOf("May", may, "yes"), ...listOf("May not", not, "no"),
+        h("h3", null, "MCP tools"), soft(tools.includes("*") ? "all" : tools.length ? tools.join(", ") : "none"),
+        role.manage?.length ? soft(`Manages keys: ${role.manage.join(", ")}`) : null);
     })));
 }
 
 /* ---- Create, edit ---- */
 
-/** @param {string} text */
 const spoken = (text) => text.replace(/^(\d+)([ydwhm])$/, (_, count, unit) => many(Number(count), { y: "year", d: "day", w: "week", h: "hour", m: "minute" }[(unit)] ?? ""));
 
 /** Until when a key made now with this life works. @param {number} seconds */
 const until = (seconds) => `until ${onServer(Date.now() + seconds * 1e3).slice(0, 16).replace("T", ", ")}, the server’s time`;
 
-/** @param {string} text */
 const secondsIn = (text) => [...text.matchAll(/(\d+)([ydwhm])/g)].reduce((sum, [, count, unit]) => sum + Number(count) * ({ y: 31536e3, w: 604800, d: 86400, h: 3600, m: 60 }[(unit)] ?? 0), 0);
 
 /** The fields that create and edit share. @param {Key|null} key */
@@ -1097,10 +1072,10 @@ function showOnce(made, done) {
     choose(current);
   });
   choose(0);
-  const old = made.old ? note("", h("p", null, `The old key works on as ${made.old.alias} `, made.old.expires_at ? ["until ", time(made.old.expires_at, { form: "time", server: made.old.expires_on })].length && h("span", null, "until ", time(made.old.expires_at, { form: "time", server: made.old.expires_on })) : "", ". Then Finish ends it.")) : null;
+  const old = made.old ? note("", p(`The old key works on as ${made.old.alias} `, made.old.expires_at ? h("span", null, "until ", time(made.old.expires_at, { form: "time", server: made.old.expires_on })) : "", ". Then Finish ends it.")) : null;
   const [, words] = standing(made);
   box.fill([h("div.field", null, h("label", { for: "secret" }, "API key"), h("div.secret", null, shown, copyButton(() => secret, () => shown, "Copy", status)), status,
-    h("small", null, made.expires_at ? `Expires ${words}, on ${made.expires_on?.replace("T", " ")} the server’s time.` : "Never expires.")), old, ...(made.notes ?? []).map((one) => note("", h("p", null, one.message))),
+    h("small", null, made.expires_at ? `Expires ${words}, on ${made.expires_on?.replace("T", " ")} the server’s time.` : "Never expires.")), old, ...(made.notes ?? []).map((one) => note("", p(one.message))),
   h("div.field", null, h("span.label", null, "Ready to paste"), h("div.tabs", { role: "tablist", label: "Snippets" }, ...tabs), code,
     h("div.row", null, h("label.soft", { for: "f-server" }, "Server"), h("div.grow", null, server), copyButton(() => code.textContent ?? "", () => code, "Copy snippet", status)))],
   [h("button.main.send", null, "I have stored it")], async () => {
@@ -1150,7 +1125,7 @@ function usedNote(key) {
   const moment = usedAt(key);
   const from = state.usage?.keys[key.alias]?.addresses?.[0];
   const recent = Date.now() - moment < 7 * DAY;
-  return note(recent ? "warn" : "", h("p", null, moment ? `It was last used ${relative(moment)}${from ? ` from ${from}` : ""}.` : "When it was last used is unknown: no gateway has recorded it."));
+  return note(recent ? "warn" : "", p(moment ? `It was last used ${relative(moment)}${from ? ` from ${from}` : ""}.` : "When it was last used is unknown: no gateway has recorded it."));
 }
 
 /** @param {Key} key */
@@ -1189,7 +1164,7 @@ async function suspend(key, off) {
 /** @param {Key} key */
 function revokeDialog(key) {
   const box = dialog("revoke", `Revoke ${key.alias}?`, "It is refused from its next request on, its old key of a rotation too. This cannot be undone.");
-  box.fill([usedNote(key), !canSuspend(key) || key.suspended ? null : h("p", null, "Not sure? Suspend it first: it is refused as well, but can be resumed.")],
+  box.fill([usedNote(key), !canSuspend(key) || key.suspended ? null : p("Not sure? Suspend it first: it is refused as well, but can be resumed.")],
     [cancel(box), canSuspend(key) && !key.suspended && h("button", { onclick: () => { box.close(); void suspend(key, true); } }, icon("pause"), "Suspend instead"), h("button.danger.send", null, icon("trash"), "Revoke")], async () => {
       await api("DELETE", address(key.alias));
       box.close();
