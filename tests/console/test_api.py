@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from conftest import Run
 from consoles import Bench
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.console.address import alias_in, segment
 from metricshub_apikey.files import lock
-from metricshub_apikey.registry.documents import KEY_FIELDS
+from metricshub_apikey.keys.document import KEY_FIELDS
+from metricshub_apikey.keystore.keystore import Keystore
 
 STRICT = """
 [keys]
@@ -55,7 +56,7 @@ def test_a_key_made_here_is_the_shell_s(bench: Bench, run: Run) -> None:
     assert reply.headers["location"] == path("ci-prod")
     made = reply.json
     assert list(made) == [*KEY_FIELDS, "key", "notes"]
-    assert ApiKeyRegistry(Keystore(bench.keystore)).get("ci-prod").key == made["key"]
+    assert ApiKeys(bench.keystore).get("ci-prod").secret.reveal() == made["key"]
     shown = bench.ask("GET", reply.headers["location"])
     assert shown.headers["etag"] == reply.headers["etag"]
     assert shown.json == {name: made[name] for name in KEY_FIELDS}
@@ -260,25 +261,32 @@ def test_an_old_key_in_use_is_not_ended_by_chance(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"alias": ""}, "alias"), ({"alias": 1}, "alias"), ({}, "alias"), ({"alias": " a"}, "alias"),
-        ({"alias": "ci"}, "alias"), ({"alias": "a", "roles": "r"}, "roles"),
-        ({"alias": "a", "roles": ["no role"]}, "roles"), ({"alias": "a", "labels": []}, "labels"),
-        ({"alias": "a", "labels": {"ä": "x"}}, "labels"), ({"alias": "a", "labels": {"a": 1}}, "labels"),
-        ({"alias": "a", "expires_in": "x"}, "expires_in"), ({"alias": "a", "expires_on": "x"}, "expires_on"),
+        ({"alias": ""}, "alias"),
+        ({"alias": 1}, "alias"),
+        ({}, "alias"),
+        ({"alias": " a"}, "alias"),
+        ({"alias": "ci"}, "alias"),
+        ({"alias": "a", "roles": "r"}, "roles"),
+        ({"alias": "a", "roles": ["no role"]}, "roles"),
+        ({"alias": "a", "labels": []}, "labels"),
+        ({"alias": "a", "labels": {"ä": "x"}}, "labels"),
+        ({"alias": "a", "labels": {"a": 1}}, "labels"),
+        ({"alias": "a", "expires_in": "x"}, "expires_in"),
+        ({"alias": "a", "expires_on": "x"}, "expires_on"),
         ({"alias": "a", "expires_on": "2020-01-01"}, "expires_on"),
         ({"alias": "a", "expires_in": "1d", "expires_on": "2028-01-01"}, "expires_in"),
         ({"alias": "a", "description": "x" * 1001}, "description"),
         ({"alias": "a", "service_account": "\x00"}, "service_account"),
         ({"alias": "a", "rolls": []}, None),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_made(bench: Bench, body: object, field: str | None) -> None:
     """The problem names the field, and nothing was made."""
     bench.create("ci")
     reply = bench.ask("POST", "/v1/keys", body)
     assert reply.status == (409 if body == {"alias": "ci"} else 422)
     assert field is None or reply.json["field"] == field
-    assert len(ApiKeyRegistry(Keystore(bench.keystore)).list()) == 1
+    assert len(ApiKeys(bench.keystore).list()) == 1
 
 
 @pytest.mark.parametrize(
@@ -303,10 +311,12 @@ def test_the_policy_holds_here_too(bench: Bench) -> None:
     """Each rule, with its field, and the file's change at once."""
     bench.policy(STRICT)
     for fields, field in (
-        ({}, "expires_on"), ({"expires_in": "30d"}, "roles"),
-        ({"expires_in": "30d", "roles": ["x"]}, "roles"), ({"expires_in": "60d", "roles": ["reader"]}, "expires_in"),
+        ({}, "expires_on"),
+        ({"expires_in": "30d"}, "roles"),
+        ({"expires_in": "30d", "roles": ["x"]}, "roles"),
+        ({"expires_in": "60d", "roles": ["reader"]}, "expires_in"),
         ({"expires_on": "2028-01-01", "roles": ["reader"]}, "expires_on"),
-    ):  # fmt: skip
+    ):
         reply = bench.ask("POST", "/v1/keys", {"alias": "a", **fields})
         assert (reply.status, reply.json["code"], reply.json["field"]) == (
             422,
@@ -402,4 +412,4 @@ def test_many_changes_at_once_are_all_done(bench: Bench) -> None:
         return sorted(reply.status for reply in await asyncio.gather(*sent))
 
     assert asyncio.run(at_once()) == [201] * 20 + [409] * 20
-    assert len(ApiKeyRegistry(Keystore(bench.keystore)).list()) == 20
+    assert len(ApiKeys(bench.keystore).list()) == 20

@@ -18,13 +18,17 @@ import pytest
 from browser import axe, chromium
 from conftest import COMMAND, Run, missing
 from consoles import Running, add_user, serving
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.keys.metadata import ATTRIBUTES
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.bag import Bag, encode_bag
 from metricshub_apikey.pkcs12.store import Store
 from proxies import certificate
 from servers import ask, free_port, program, running
 from stock import Stock
+
+Page = Browser = Message = Any
+"""What Playwright gives, without types of ours."""
 
 POLICY = """
 [keys]
@@ -42,7 +46,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator[Page]:
     """Return a browser."""
     with chromium() as browser:
         yield browser
@@ -58,16 +62,16 @@ def console(keystore: Path, environment: dict[str, str]) -> Iterator[Running]:
 
 
 @pytest.fixture
-def page(browser: Any, console: Running) -> Iterator[Any]:  # noqa: ANN401 - Playwright's
+def page(browser: Browser, console: Running) -> Iterator[Page]:
     """Return the page, opened by the printed link."""
     with opened(browser, console.link) as page:
         yield page
 
 
-class opened:  # noqa: N801 - a context manager
+class opened:
     """A page of its own, which fails the test for any error of a script or of the policy."""
 
-    def __init__(self, browser: Any, url: str, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, browser: Browser, url: str, **options: object) -> None:
         """Open *url*."""
         self.context = browser.new_context(**{"reduced_motion": "reduce", **options})
         self.page = self.context.new_page()
@@ -77,12 +81,12 @@ class opened:  # noqa: N801 - a context manager
         self.page.on("dialog", lambda dialog: self.errors.append(f"dialog {dialog.message}"))
         self.page.goto(url)
 
-    def _heard(self, message: Any) -> None:  # noqa: ANN401
+    def _heard(self, message: Message) -> None:
         """Statuses that the page tells the user about are no errors of it."""
         if message.type == "error" and "the server responded with a status" not in message.text:
             self.errors.append(message.text)
 
-    def __enter__(self) -> Any:  # noqa: ANN401
+    def __enter__(self) -> Page:
         """Return the page."""
         return self.page
 
@@ -92,7 +96,7 @@ class opened:  # noqa: N801 - a context manager
         assert self.errors == []
 
 
-def create(page: Any, name: str, role: str = "reader") -> str:  # noqa: ANN401
+def create(page: Page, name: str, role: str = "reader") -> str:
     """Make a key by mouse, and return it; its dialog is still open."""
     page.click("[data-k=create]")
     page.fill("#f-name", name)
@@ -102,15 +106,13 @@ def create(page: Any, name: str, role: str = "reader") -> str:  # noqa: ANN401
     return str(page.input_value("#secret"))
 
 
-def finish(page: Any) -> None:  # noqa: ANN401
+def finish(page: Page) -> None:
     """Close the dialog with the new key."""
     page.click("text=I have stored it")
     page.wait_for_selector("tr.new")
 
 
-def test_the_whole_life_of_a_key(
-    page: Any, console: Running, keystore: Path, run: Run, stock: Stock
-) -> None:  # noqa: ANN401
+def test_the_whole_life_of_a_key(page: Page, keystore: Path, run: Run, stock: Stock) -> None:
     """Create, copy, use at a stock server, rotate, finish, revoke; the shell sees the person."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     secret = create(page, "CI")
@@ -148,7 +150,7 @@ def test_the_whole_life_of_a_key(
     assert len({event["actor"] for event in events}) == 1
 
 
-def test_what_the_shell_does_appears(page: Any, run: Run) -> None:  # noqa: ANN401
+def test_what_the_shell_does_appears(page: Page, run: Run) -> None:
     """Within five seconds, and the focus stays where it is."""
     create(page, "first")
     finish(page)
@@ -158,7 +160,7 @@ def test_what_the_shell_does_appears(page: Any, run: Run) -> None:  # noqa: ANN4
     assert page.evaluate("document.activeElement.dataset.k") == "filter|q"
 
 
-def test_the_keyboard_alone_does_everything(page: Any, keystore: Path) -> None:  # noqa: ANN401
+def test_the_keyboard_alone_does_everything(page: Page, keystore: Path) -> None:
     """Tab, Space, Enter and Escape: make a key, close a dialog, revoke it."""
 
     def reach(mark: str) -> None:
@@ -188,10 +190,10 @@ def test_the_keyboard_alone_does_everything(page: Any, keystore: Path) -> None: 
     reach("Revoke")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=No API keys yet")
-    assert ApiKeyRegistry(Keystore(keystore)).list() == ()
+    assert ApiKeys(keystore).list() == ()
 
 
-def test_an_error_stands_beside_its_field(page: Any) -> None:  # noqa: ANN401
+def test_an_error_stands_beside_its_field(page: Page) -> None:
     """The focus goes there, and nothing that was typed is lost."""
     create(page, "ci")
     finish(page)
@@ -207,7 +209,7 @@ def test_an_error_stands_beside_its_field(page: Any) -> None:  # noqa: ANN401
     assert page.is_checked("input[value=reader]")
 
 
-def test_a_keystore_in_trouble_says_so(page: Any, keystore: Path) -> None:  # noqa: ANN401
+def test_a_keystore_in_trouble_says_so(page: Page, keystore: Path) -> None:
     """What was typed stays, what was shown too; it comes back by itself."""
     create(page, "ci")
     finish(page)
@@ -228,7 +230,7 @@ def test_a_keystore_in_trouble_says_so(page: Any, keystore: Path) -> None:  # no
     page.wait_for_selector("#secret")
 
 
-def test_a_session_that_ends_loses_nothing(page: Any, console: Running) -> None:  # noqa: ANN401
+def test_a_session_that_ends_loses_nothing(page: Page) -> None:
     """The sign-in lies over the open dialog."""
     page.click("[data-k=create]")
     page.fill("#f-name", "typed")
@@ -242,7 +244,9 @@ def test_a_session_that_ends_loses_nothing(page: Any, console: Running) -> None:
     assert page.input_value("#f-name") == "typed"
 
 
-def test_a_link_works_once_and_leaves_no_trace(page: Any, browser: Any, console: Running) -> None:  # noqa: ANN401
+def test_a_link_works_once_and_leaves_no_trace(
+    page: Page, browser: Browser, console: Running
+) -> None:
     """Not in the address, not in the history; a reload keeps the session, another tab has none."""
     page.wait_for_selector("[data-k=create]")
     assert "#" not in page.url
@@ -266,7 +270,9 @@ def odd_key(keystore: Path, odd: str) -> None:
     Keystore(keystore).update(plant, create=True)
 
 
-def test_no_text_becomes_a_script(browser: Any, console: Running, keystore: Path, run: Run) -> None:  # noqa: ANN401
+def test_no_text_becomes_a_script(
+    browser: Browser, console: Running, keystore: Path, run: Run
+) -> None:
     """Alias, description, labels, roles, account, maker and actor, in every view and dialog."""
     odds = [
         "<img src=x onerror=alert(1)>",
@@ -309,14 +315,19 @@ class Hostile(http.server.BaseHTTPRequestHandler):
         body = f"""<body><iframe id=f src="{self.target}/"></iframe><script>
         const seen = [];
         const note = (name) => (value) => seen.push(name + ':' + value);
-        const calls = ['/v1/keys', '/healthz', '/', '/console.js', '/v1/openapi.json'].flatMap((path) => [
+        const paths = ['/v1/keys', '/healthz', '/', '/console.js', '/v1/openapi.json'];
+        const calls = paths.flatMap((path) => [
           fetch('{self.target}' + path).then((a) => a.text()).then(note(path)).catch(() => 0),
-          fetch('{self.target}' + path, {{credentials: 'include', headers: {{'X-Apikey-Background': '1'}}}}).then(note(path)).catch(() => 0)]);
-        calls.push(fetch('{self.target}/v1/keys', {{method: 'POST', body: '{{"alias":"evil"}}', mode: 'no-cors'}}).then((a) => a.type !== 'opaque' && note('post')(1)).catch(() => 0));
+          fetch('{self.target}' + path, {{credentials: 'include', headers: {{'X-A': '1'}}}})
+            .then(note(path)).catch(() => 0)]);
+        const evil = {{method: 'POST', body: '{{"alias":"evil"}}', mode: 'no-cors'}};
+        calls.push(fetch('{self.target}/v1/keys', evil)
+          .then((a) => a.type !== 'opaque' && note('post')(1)).catch(() => 0));
         const child = window.open('{self.target}/');
         Promise.all(calls).then(() => setTimeout(() => {{
           try {{ if (child.document.body) seen.push('child'); }} catch {{}}
-          try {{ if (document.getElementById('f').contentWindow.document.body.textContent.includes('API')) seen.push('frame'); }} catch {{}}
+          const frame = document.getElementById('f').contentWindow;
+          try {{ if (frame.document.body.textContent.includes('API')) seen.push('frame'); }} catch {{}}
           document.title = 'seen ' + JSON.stringify(seen);
         }}, 500));</script>"""
         self.wfile.write(body.encode())
@@ -326,8 +337,8 @@ class Hostile(http.server.BaseHTTPRequestHandler):
 
 
 def test_another_page_on_this_host_sees_nothing(
-    browser: Any, console: Running, keystore: Path
-) -> None:  # noqa: ANN401
+    browser: Browser, console: Running, keystore: Path
+) -> None:
     """Neither by scripts, frames, windows nor forms, while a session is open."""
     Hostile.target = console.origin
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hostile) as server:
@@ -365,8 +376,8 @@ STATES: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(
-    browser: Any, console: Running, keystore: Path, run: Run, scheme: str
-) -> None:  # noqa: ANN401
+    browser: Browser, console: Running, keystore: Path, run: Run, scheme: str
+) -> None:
     """In every state, wide and narrow; and nothing is wider than the window at 320 pixels."""
     run("create", "ci", "--role", "reader", "--label", "env=production", "--description", "Nightly")
     run("create", "web", "--role", "admin")
@@ -393,11 +404,11 @@ def test_axe_finds_nothing(
 
 
 def test_the_users_of_metricshub_sign_in(
-    browser: Any, keystore: Path, environment: dict[str, str]
-) -> None:  # noqa: ANN401
+    browser: Browser, keystore: Path, environment: dict[str, str]
+) -> None:
     """One who may only look has no buttons that change anything; nothing is printed."""
     add_user(keystore, "otto", "secret word", "ro")
-    ApiKeyRegistry(Keystore(keystore)).create("ci")
+    ApiKeys(keystore).create("ci")
     with serving(
         keystore, "--users", environment=environment, pattern=r"(https?://[^ ]*?:(\d+))/\."
     ) as console:
@@ -444,8 +455,8 @@ https://localhost:{port} {{
 
 @pytest.mark.parametrize("name", ["nginx", "caddy"])
 def test_behind_a_proxy_with_tls(
-    name: str, browser: Any, keystore: Path, environment: dict[str, str], tmp_path: Path
-) -> None:  # noqa: ANN401
+    name: str, browser: Browser, keystore: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
     """With --public-url the page works there, and nowhere else."""
     add_user(keystore, "alice", "secret word")
     port, inner, files = free_port(), free_port(), certificate(tmp_path)
@@ -453,7 +464,7 @@ def test_behind_a_proxy_with_tls(
         folder=tmp_path, port=port, console=inner, certificate=files.certificate, key=files.key
     )
     (tmp_path / "configuration").write_text(text)
-    os.chmod(tmp_path, 0o755)
+    tmp_path.chmod(0o755)
     command = [
         program(name),
         *(["-c"] if name == "nginx" else ["run", "--adapter", "caddyfile", "--config"]),
@@ -484,7 +495,7 @@ def test_behind_a_proxy_with_tls(
         page.click("#create .main")
         page.wait_for_selector("#secret")
         assert ask(inner, "/").status == 421
-    assert ApiKeyRegistry(Keystore(keystore)).get("ci").metadata.created_by == "user:alice"
+    assert ApiKeys(keystore).get("ci").metadata.created_by == "user:alice"
 
 
 def test_the_files_of_the_page_are_small() -> None:

@@ -130,10 +130,17 @@ def test_every_answer_says_what_a_browser_may_do(bench: Bench, path: str) -> Non
     headers = bench.ask("GET", path).headers
     policy = headers["content-security-policy"]
     for directive in (
-        "default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'",
-        "img-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'", "trusted-types 'none'",
-    ):  # fmt: skip
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "img-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    ):
         assert directive in policy.split("; ")
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
@@ -147,12 +154,21 @@ def test_without_a_token_nothing_is_told(keystore: Path) -> None:
     """All paths of the API but the sign-in, its description and the health need one."""
     bench = Bench(keystore)
     for method, path in (
-        ("GET", "/v1/keys"), ("POST", "/v1/keys"), ("GET", "/v1/keys/x"), ("PATCH", "/v1/keys/x"),
-        ("DELETE", "/v1/keys/x"), ("POST", "/v1/keys/x/rotation"), ("DELETE", "/v1/keys/x/rotation"),
-        ("POST", "/v1/self/rotation"), ("POST", "/v1/verification"), ("GET", "/v1/events"),
-        ("GET", "/v1/usage"), ("GET", "/v1/policy"), ("GET", "/v1/findings"),
+        ("GET", "/v1/keys"),
+        ("POST", "/v1/keys"),
+        ("GET", "/v1/keys/x"),
+        ("PATCH", "/v1/keys/x"),
+        ("DELETE", "/v1/keys/x"),
+        ("POST", "/v1/keys/x/rotation"),
+        ("DELETE", "/v1/keys/x/rotation"),
+        ("POST", "/v1/self/rotation"),
+        ("POST", "/v1/verification"),
+        ("GET", "/v1/events"),
+        ("GET", "/v1/usage"),
+        ("GET", "/v1/policy"),
+        ("GET", "/v1/findings"),
         ("DELETE", "/v1/sessions/current"),
-    ):  # fmt: skip
+    ):
         for headers in ([], [("authorization", "Basic eDp5")], [("authorization", "Bearer wrong")]):
             reply = bench.ask(method, path, headers=headers)
             assert (reply.status, reply.json["code"]) == (401, "not-signed-in"), (method, path)

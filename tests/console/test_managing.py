@@ -197,10 +197,12 @@ def test_the_same_request_twice_at_once_makes_one_key(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ('manage = ["delete"]', "expected one of"), ('may_grant = ["nothing"]', "no such role"),
-        ('may_grant = ["manager"]', "manages keys"), ("self_rotate = 1", "true or false"),
+        ('manage = ["delete"]', "expected one of"),
+        ('may_grant = ["nothing"]', "no such role"),
+        ('may_grant = ["manager"]', "manages keys"),
+        ("self_rotate = 1", "true or false"),
     ],
-)  # fmt: skip
+)
 def test_a_policy_that_grants_nonsense_is_refused(line: str, why: str) -> None:
     """With its line and key, before anything is granted."""
     with pytest.raises(PolicyError, match=why):

@@ -10,7 +10,7 @@ import pytest
 
 from metricshub_apikey.console import bodies, queries
 from metricshub_apikey.console.api import ROUTES
-from metricshub_apikey.registry.documents import KEY_FIELDS
+from metricshub_apikey.keys.document import KEY_FIELDS
 
 DOCUMENT: dict[str, Any] = json.loads(
     resources.files("metricshub_apikey.console").joinpath("openapi.json").read_text("utf-8")

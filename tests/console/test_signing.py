@@ -131,7 +131,7 @@ def test_a_wrong_password_lets_nobody_in(team: Bench, user: str, password: str) 
 
 
 def test_bytes_beyond_the_72nd_are_not_ignored(keystore: Path) -> None:
-    """bcrypt looks at 72 bytes, so what is longer is wrong."""
+    """What bcrypt sees is looked at: it takes 72 bytes, so more is wrong."""
     add_user(keystore, "long", "ä" * 36)
     bench = Bench(keystore, how="users")
     assert sign_in(bench, "long", "ä" * 36) == 201

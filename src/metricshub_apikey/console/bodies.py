@@ -9,7 +9,8 @@ from typing import NamedTuple, NoReturn
 
 from metricshub_apikey.errors import ApiKeyError, InvalidArgumentError
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.keys.expiry import after, parse_date_time, parse_duration
+from metricshub_apikey.keys.durations import parse_duration
+from metricshub_apikey.keys.expiry import after, parse_date_time
 from metricshub_apikey.keys.metadata import NOTHING, Labels, Metadata
 from metricshub_apikey.policy.rules import Policy
 
@@ -179,8 +180,16 @@ def _labels(value: object, old: Labels) -> Labels:
     return tuple(sorted(labels.items()))
 
 
-def revised(key: ApiKey, body: Body, *, now: datetime, policy: Policy) -> ApiKey:
-    """Return *key* as a PATCH wants it; raises Problem."""
+class Revision(NamedTuple):
+    """What a PATCH changes of a key, as `ApiKeys.edit` takes it."""
+
+    expires_on: datetime | None
+    no_expiry: bool
+    metadata: Metadata
+
+
+def revision(body: Body, key: ApiKey, *, now: datetime, policy: Policy) -> Revision:
+    """Return what *body* makes of *key*; raises Problem."""
     wanted = expiry(body, now=now, policy=policy)
-    ends = wanted.on if wanted.said else key.expires_on
-    return key._replace(expires_on=ends, metadata=metadata(body, key.metadata))
+    never = wanted.said and wanted.on is None and key.expires_on is not None
+    return Revision(wanted.on, never, metadata(body, key.metadata))

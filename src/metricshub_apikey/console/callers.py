@@ -54,7 +54,7 @@ class Caller(NamedTuple):
         roles = _roles(key, policy)
         return cls(
             f"api_key:{key.alias}",
-            f"key {fingerprint(key.key or '')}",
+            f"key {fingerprint(key.secret.reveal())}",
             frozenset(verb for role in roles for verb in role.manage),
             key,
             frozenset(name for role in roles for name in role.may_grant),

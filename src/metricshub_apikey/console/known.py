@@ -15,7 +15,7 @@ from metricshub_apikey.keystore.keystore import LOCK_TIMEOUT, Keystore
 from metricshub_apikey.pkcs12.kdf import Passwords
 from metricshub_apikey.policy.file import find_policy, load
 from metricshub_apikey.policy.rules import STOCK, Policy
-from metricshub_apikey.registry.api_keys import ApiKeyRegistry
+from metricshub_apikey.registry.api_keys import ApiKeys
 
 from .users import User, users_in
 
@@ -116,12 +116,12 @@ class Shelf:
         self._known = None
         files = self._files
         keystore = Keystore(files.keystore, files.passwords, lock_timeout=files.lock_timeout)
-        keys = ApiKeyRegistry(keystore).list()
+        keys = ApiKeys(keystore).list()
         users = users_in(keystore.read()) if self._with_users else {}
         return Known(
             keys,
             {key.alias: key for key in keys},
-            {fingerprint(key.key): key for key in keys if key.key},
+            {fingerprint(key.secret.reveal()): key for key in keys if key.secret},
             users,
             self._policy(),
             repr(self._state),

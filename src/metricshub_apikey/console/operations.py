@@ -20,16 +20,15 @@ from metricshub_apikey.errors import (
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.alias import check_alias
 from metricshub_apikey.keys.api_key import ApiKey, differences
+from metricshub_apikey.keys.document import key_document
 from metricshub_apikey.keys.expiry import to_local, utc_text
-from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.keystore import Keystore, ignore_note
 from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import Policy
 from metricshub_apikey.registry import verification
-from metricshub_apikey.registry.api_keys import ApiKeyRegistry
-from metricshub_apikey.registry.documents import Document, key_document
+from metricshub_apikey.registry.api_keys import ApiKeys
 from metricshub_apikey.registry.rotation import Rotation, previous_alias
 from metricshub_apikey.registry.verification import Demand, Verdict
 from metricshub_apikey.review.checks import Report, Thresholds, examine
@@ -42,6 +41,7 @@ from .problems import Problem
 
 Result = TypeVar("Result")
 Condition = Callable[[Store], None]
+Document = dict[str, object]
 
 RECENTLY = timedelta(hours=24)
 NO_USAGE = Usage()
@@ -87,7 +87,8 @@ class _Conditional(Keystore):
 
 def etag(key: ApiKey) -> str:
     """Return the ETag of one key: a digest of its stored fields."""
-    stored = (key.alias, key.key, key.expires_on, key.created_ms, key.unreadable, key.metadata)
+    secret = key.secret.reveal() if key.secret else None
+    stored = (key.alias, secret, key.expires_on, key.created_ms, key.unreadable, key.metadata)
     return f'"{hashlib.sha256(repr(stored).encode(errors="surrogatepass")).hexdigest()[:32]}"'
 
 
@@ -143,8 +144,16 @@ class Operations:
         metadata = bodies.metadata(body)
         caller.require_grant(metadata.roles)
         with self._change(caller, policy) as change, _fields(policy):
-            key = change.registry.create(alias, expires_on=wanted.on, metadata=metadata)
-        return Done({**self.document(key), "key": key.key, "notes": change.notes}, key)
+            key = change.keys.create(
+                alias,
+                expires_on=wanted.on,
+                roles=metadata.roles,
+                service_account=metadata.service_account,
+                description=metadata.description,
+                labels=dict(metadata.labels),
+                policy=policy,
+            )
+        return Done({**self.document(key), "key": key.secret.reveal(), "notes": change.notes}, key)
 
     def edit(self, caller: Caller, known: Known, target: Target, body: Body) -> Done:
         """Change what a key carries; raises ApiKeyError or Problem."""
@@ -152,27 +161,40 @@ class Operations:
         bodies.check_members(body, bodies.FIELDS)
         bodies.metadata(body)  # what no key can have is told first
         bodies.expiry(body, now=now, policy=policy)
-
-        def revise(key: ApiKey) -> ApiKey:
-            new = bodies.revised(key, body, now=now, policy=policy)
-            caller.require_grant(new.metadata.roles)
-            return new
-
-        with self._change(caller, policy, target) as change, _fields(policy):
-            old, new = change.registry.edit(target.alias, revise)
+        old = by_alias(known.by_alias, target.alias)
+        if target.etag not in (etag(old), "*"):
+            raise stale(target.alias)
+        wanted = bodies.revision(body, old, now=now, policy=policy)
+        caller.require_power_over(old, policy)
+        caller.require_grant(wanted.metadata.roles)
+        held, new_labels = old.metadata, dict(wanted.metadata.labels)
+        seen = Target(target.alias, etag(old))
+        with self._change(caller, policy, seen) as change, _fields(policy):
+            old, new = change.keys.edit(
+                target.alias,
+                expires_on=wanted.expires_on,
+                no_expiry=wanted.no_expiry,
+                add_roles=set(wanted.metadata.roles) - set(held.roles),
+                remove_roles=set(held.roles) - set(wanted.metadata.roles),
+                labels={n: v for n, v in new_labels.items() if dict(held.labels).get(n) != v},
+                remove_labels=[name for name, _ in held.labels if name not in new_labels],
+                service_account=_changed(held.service_account, wanted.metadata.service_account),
+                description=_changed(held.description, wanted.metadata.description),
+                policy=policy,
+            )
         changed = list(differences(old, new))
         return Done({**self.document(new), "changed": changed, "notes": change.notes}, new)
 
     def revoke(self, caller: Caller, known: Known, target: Target) -> None:
         """Remove a key; raises ApiKeyError or Problem."""
         with self._change(caller, known.policy, target) as change:
-            change.registry.revoke(target.alias)
+            change.keys.revoke(target.alias)
 
     def rotate(self, caller: Caller, known: Known, target: Target, overlap: timedelta) -> Done:
         """Give an alias a new key; raises ApiKeyError or Problem."""
         policy = known.rules
         with self._change(caller, policy, target) as change, _fields(policy):
-            done = change.registry.rotate(target.alias, overlap=overlap)
+            done = change.keys.rotate(target.alias, overlap=overlap, policy=policy)
         return self._rotated(done, change.notes)
 
     def rotate_self(self, caller: Caller, known: Known, overlap: timedelta) -> Done:
@@ -186,14 +208,17 @@ class Operations:
             )
         same = Target(key.alias, etag(key))
         with self._change(caller._replace(key=None), policy, same) as change, _fields(policy):
-            done = change.registry.rotate(key.alias, overlap=overlap)
+            done = change.keys.rotate(key.alias, overlap=overlap, policy=policy)
         return self._rotated(done, change.notes)
 
-    def _rotated(self, done: Rotation | None, notes: list[Document]) -> Done:
-        if done is None:
-            raise AssertionError("a rotation without a condition always happens")
+    def _rotated(self, done: Rotation, notes: list[Document]) -> Done:
         old = self.document(done.old) if done.kept else None
-        document = {**self.document(done.new), "key": done.new.key, "old": old, "notes": notes}
+        document = {
+            **self.document(done.new),
+            "key": done.new.secret.reveal(),
+            "old": old,
+            "notes": notes,
+        }
         return Done(document, done.new)
 
     def finish(self, caller: Caller, known: Known, target: Target, *, force: bool) -> None:
@@ -201,7 +226,7 @@ class Operations:
         if not force:
             self._refuse_used(known, target.alias)
         with self._change(caller, known.policy, target) as change:
-            change.registry.finish(target.alias)
+            change.keys.finish(target.alias)
 
     def _refuse_used(self, known: Known, alias: str) -> None:
         """Refuse to end an old key that was used of late."""
@@ -243,7 +268,7 @@ class Operations:
             now=self.now,
             policy=known.rules,
             demand=demand,
-            history=lambda token: self.activity.history(fingerprint(token)),
+            history=self.activity.history,
         )
 
     def events(self, alias: str | None, since: datetime | None, limit: int) -> list[Document]:
@@ -273,7 +298,7 @@ class Operations:
         except ActivityError:
             usage = NO_USAGE
         return examine(
-            ApiKeyRegistry(self._keystore(ignore_note), clock=self._clock),
+            self._keystore(ignore_note),
             policy=known.policy,
             usage=usage,
             now=self._clock(),
@@ -300,14 +325,13 @@ class Operations:
         rules = policy if isinstance(policy, Policy) else Policy()
         if target is not None:
             keystore.condition = _condition(caller, rules, target)
-        registry = ApiKeyRegistry(
+        keys = ApiKeys(
             keystore,
             clock=self._clock,
-            policy=rules,
             journal=Journal(caller.name, events.extend),
             notify=notify,
         )
-        yield _Change(registry, notes)
+        yield _Change(keys, notes)
         try:
             self.activity.record(events)
         except ActivityError as error:
@@ -320,8 +344,13 @@ class Operations:
 
 
 class _Change(NamedTuple):
-    registry: ApiKeyRegistry
+    keys: ApiKeys
     notes: list[Document]
+
+
+def _changed(old: str | None, new: str | None) -> str | None:
+    """Return a text as `ApiKeys.edit` takes it: None leaves it, an empty one takes it away."""
+    return None if new == old else new or ""
 
 
 def _condition(caller: Caller, policy: Policy, target: Target) -> Condition:

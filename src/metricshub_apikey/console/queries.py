@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlencode
 
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.keys.expiry import parse_date_time, parse_duration, to_local
+from metricshub_apikey.keys.durations import parse_duration
+from metricshub_apikey.keys.expiry import parse_date_time, to_local
 from metricshub_apikey.keys.selection import Selection, Usage
 
 from .bodies import about, invalid

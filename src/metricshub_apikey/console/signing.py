@@ -160,7 +160,7 @@ class Signing:
     def _take(self, key: ApiKey, policy: Policy) -> None:
         """Count a request against the key's limit; raises Problem 429."""
         now = self._seconds()
-        mark = fingerprint(key.key or "")
+        mark = fingerprint(key.secret.reveal())
         window = self._windows.get(mark)
         if window is None or window.limit != policy.rate_limit:
             window = self._windows[mark] = Window(policy.rate_limit)

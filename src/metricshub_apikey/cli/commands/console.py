@@ -37,7 +37,7 @@ def _origin(context: click.Context, parameter: click.Parameter, value: str | Non
     return f"{parts.scheme}://{parts.netloc.removesuffix(default)}"
 
 
-@click.command(cls=Command)
+@click.command("console", cls=Command)
 @click.option(
     "--port",
     metavar="NUMBER",
@@ -96,7 +96,7 @@ def console(
         settings,
         listen,
         say=session.out.note,
-        show=session.out.lines,
+        show=lambda lines: session.out.write("\n".join(lines)),
         open_browser=open_it,
         ssh=_ssh(settings.actor),
     )
@@ -154,6 +154,3 @@ def _ssh(actor: str) -> str | None:
     """Return how the person at the other end of SSH names this machine; None without SSH."""
     server = os.environ.get("SSH_CONNECTION", "").split(" ")
     return f"{actor.partition('@')[0]}@{server[2]}" if len(server) == 4 else None
-
-
-COMMANDS = (console,)
