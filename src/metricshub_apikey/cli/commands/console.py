@@ -61,7 +61,7 @@ def _origin(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--open", "open_it", is_flag=True, help="Open the page in a browser; never as root.")
 @common_options()
 @pass_session
-def console(
+def command(
     session: Session,
     /,
     *,
