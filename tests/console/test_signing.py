@@ -186,7 +186,7 @@ def test_each_way_in_is_only_open_where_it_was_asked_for(team: Bench, keystore: 
     ticket = team.console.sessions.new_ticket()
     assert team.ask("POST", "/v1/sessions", {"ticket": ticket}).status == 401
     for how in ("link", "none"):
-        other = Bench(keystore, how=how)  # type: ignore[arg-type]
+        other = Bench(keystore, how=how)
         assert sign_in(other, "alice", PASSWORD) == 401
     bare = Bench(keystore, how="none")
     ticket = bare.console.sessions.new_ticket()

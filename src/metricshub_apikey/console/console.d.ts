@@ -1,6 +1,6 @@
 // The types of console.js, for `tsc --checkJs`; never served.
 
-type Key = {alias: string, masked: string|null, expires_on: string|null, expires_at: string|null, created_at: string|null, created_by: string|null, roles: string[], service_account: string|null, description: string|null, labels: Record<string, string>, rotated_at: string|null, last_used_at: string|null, unreadable: string|null, suspended?: boolean, key?: string, old?: Key|null, notes?: Note[]};
+type Key = {alias: string, masked: string|null, expires_on: string|null, expires_at: string|null, created_at: string|null, created_by: string|null, roles: string[], service_account: string|null, description: string|null, labels: Record<string, string>, rotated_at: string|null, last_used_at: string|null, unreadable: string|null, suspended?: boolean, end?: number, key?: string, old?: Key|null, notes?: Note[]};
 type Note = {code: string, message: string};
 type Use = {last_used_at: string|null, accepted?: number[], refused?: number[], addresses?: string[]};
 type Usage = {first_day: string|null, recording_since: string|null, heartbeat_at: string|null, keys: Record<string, Use>};

@@ -137,7 +137,7 @@ const isOld = (key) => key.rotated_at !== null && key.alias.endsWith(".prev");
 /** @param {Key} key */
 const canSuspend = (key) => key.suspended !== undefined;
 /** @param {Key} key */
-const ends = (key) => (key.expires_at ? Date.parse(key.expires_at) : Infinity);
+const ends = (key) => (key.end ??= key.expires_at ? Date.parse(key.expires_at) : Infinity);
 /** @param {Key} key */
 const isOver = (key) => ends(key) <= Date.now();
 /** @param {Key} key */
@@ -508,6 +508,7 @@ function setFilter(name, value) {
   state.shown = PAGE;
   const text = state.query.toString();
   history.replaceState(null, "", text ? `/?${text}` : "/");
+  if (name === "is") drawChips();
   drawRows();
 }
 
@@ -570,6 +571,7 @@ function showKeys() {
       choose("role", "Role", roles), choose("label", "Label", labels),
       h("label.check", null, h("input", { type: "checkbox", k: "filter|all", checked: get("all") !== "", onchange: (event) => setFilter("all", (event.target).checked ? "1" : null) }), `Show expired and suspended (${off})`), create || h("span")),
     h("div.table", null), h("p.hide", { role: "status", id: "shown" }));
+  drawChips();
   drawRows();
 }
 
@@ -584,14 +586,13 @@ function drawChips() {
 }
 
 function drawRows() {
-  drawChips();
   const keys = ordered(selected());
   const [id, down] = (state.query.get("sort") ?? "name").split("-");
   const head = COLUMNS.map((one) => h("th", { class: one.look, scope: "col", "aria-sort": one.by ? (one.id === id ? (down ? "descending" : "ascending") : "none") : null }, one.by
     ? h("button", { k: `sort|${one.id}`, onclick: () => setFilter("sort", one.id === id && !down ? `${id}-down` : one.id) }, one.words) : h("span", null, one.words)));
   const rows = keys.slice(0, state.shown).map(row);
   const rest = keys.length - rows.length;
-  const hidden = state.query.get("all") ? 0 : state.keys.filter(isOff).length;
+  const hidden = rows.length || state.query.get("all") ? 0 : state.keys.filter(isOff).length;
   keepFocus(() => document.querySelector(".table")?.replaceChildren(...(rows.length
     ? [h("table", null, h("caption.hide", null, "API keys"), h("thead", null, h("tr", null, ...head, h("th", { scope: "col" }, h("span.hide", null, "Actions")))), h("tbody", null, ...rows)),
       rest > 0 ? h("div.more", null, h("button", { k: "more", onclick: () => { state.shown += PAGE; drawRows(); } }, `Show ${Math.min(PAGE, rest)} more of ${rest.toLocaleString("en")}`)) : ""]
