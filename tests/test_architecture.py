@@ -67,7 +67,16 @@ SERVING = ("gateway", "console", "http")
 IMPORTED_LATE = ("cli.table", *SERVING)
 """Rooms and modules that are themselves imported where they are used."""
 
-DEPENDENCIES = {"click", "cryptography", "platformdirs", "rich", "yaml", "uvicorn", "redis", "bcrypt"}
+DEPENDENCIES = {
+    "click",
+    "cryptography",
+    "platformdirs",
+    "rich",
+    "yaml",
+    "uvicorn",
+    "redis",
+    "bcrypt",
+}
 
 LONGEST_FUNCTION = 40
 
