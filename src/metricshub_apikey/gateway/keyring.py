@@ -67,6 +67,7 @@ class Keyring:
         policy: str | None,
         *,
         report: Callable[[str], None],
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Name what to read; nothing is read yet.
@@ -75,8 +76,10 @@ class Keyring:
             keystore: Where the keys are.
             policy: The policy file; None for the one beside the keystore, if it is there.
             report: Takes what the log should say, a sentence.
+            ticks: Returns seconds, and never goes back.
         """
         self._keystore = keystore
+        self._ticks = ticks
         self._policy = policy
         self._policy_path = path_beside(keystore.path) if policy is None else policy
         self._report = report
@@ -125,7 +128,7 @@ class Keyring:
         stamps = (_stamp(self._keystore.path), _stamp(self._policy_path))
         if stamps == self._in_force:
             return False
-        return stamps != self._failed or time.monotonic() - self._failed_at > RETRY_SECONDS
+        return stamps != self._failed or self._ticks() - self._failed_at > RETRY_SECONDS
 
     async def _refresh(self) -> None:
         """
@@ -192,7 +195,7 @@ class Keyring:
         """Remember why nothing new is in force, and say it when it is more than a moment."""
         lasting = stamps == self._failed
         self.failure = error
-        self._failed, self._failed_at = stamps, time.monotonic()
+        self._failed, self._failed_at = stamps, self._ticks()
         if error.message != self._reported and (lasting or self.snapshot is None):
             kept = f"The old {'rules' if isinstance(error, PolicyError) else 'keys'} stay"
             what = "No request is let through" if self.snapshot is None else kept
