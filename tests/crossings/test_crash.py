@@ -45,7 +45,13 @@ ERRORS = {
     "listxattr": ["EIO", "EACCES"],
     "fchmod": ["EIO", "EROFS", "EPERM"],
     "fsync": ["EIO", "ENOSPC", "EDQUOT"],
-    "rename": ["ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EBUSY"],
+    "renameat2": ["ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EBUSY", "EINVAL", "ENOSYS"],
+    "fcntl": ["EACCES", "EAGAIN", "EINVAL", "EIO"],
+    "fstat": ["EIO"],
+    "newfstatat": ["EIO"],
+    "pwrite64": ["ENOSPC", "EIO"],
+    "ftruncate": ["EIO"],
+    "unlink": ["EIO"],
     "mkdir": ["ENOSPC", "EACCES"],
 }
 
@@ -138,7 +144,7 @@ class Bench:
         assert done.returncode == 0, done.stderr
         self.check_key(done)
         self.window = write_window(self._log, keystore.parent, self.keys)
-        self.renamed = [call.name for call in self.window].index("rename")
+        self.renamed = [call.name for call in self.window].index("renameat2")
         self.of_keys = folder_window(self._log, self.keys)
         self.record = record_window(self._log, keystore.parent)
 
@@ -242,7 +248,7 @@ def faults(
 @EACH
 def test_killed_at_any_call_leaves_the_old_or_the_new_keystore(bench: Bench) -> None:
     """SIGKILL at each system call of the window: old or new, and the next write cleans up."""
-    assert [call.name for call in bench.window].count("rename") == 1
+    assert [call.name for call in bench.window].count("renameat2") == 1
     for call in bench.window if bench.is_first else [*bench.of_keys, *bench.end]:
         bench.kill(call)
         found = bench.state()
@@ -280,7 +286,7 @@ def test_an_error_at_any_call_changes_nothing(bench: Bench) -> None:
         else:
             assert bench.keystore.read_bytes() == bench.original, where
             assert bench.files() == [], where
-    assert hit >= {"openat", "write", "fsync", "rename", "flock"}
+    assert hit >= {"openat", "write", "fsync", "renameat2", "flock"}
 
 
 @pytest.mark.parametrize("bench", ["rotate"], indirect=True)

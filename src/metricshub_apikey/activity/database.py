@@ -19,7 +19,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from metricshub_apikey.errors import ActivityError, UnsafeLocationError
-from metricshub_apikey.files import ownership, private, reading, replacing
+from metricshub_apikey.files import ownership, private, reading
+from metricshub_apikey.files.temporary import new_name
 
 if TYPE_CHECKING:
     import sqlite3
@@ -184,7 +185,7 @@ def _guarded(path: str, done: str) -> Iterator[None]:
     except ImportError as error:
         raise ActivityError(f"{failed}: this Python has no SQLite.") from error
     except UnsafeLocationError as error:
-        raise ActivityError(error.at(path).message, hint=error.hint) from error
+        raise ActivityError(error.message, hint=error.hint) from error
     except PermissionError as error:
         denied = f"Access denied to {path}."
         raise ActivityError(denied, hint=ownership.access_hint(path)) from error
@@ -215,7 +216,7 @@ def _make(path: str) -> None:
     # Processes that turn one empty file into a database in WAL mode get in each other's way.
     import sqlite3
 
-    temporary = replacing.temporary_name(path, os.urandom)
+    temporary = new_name(path, os.urandom)
     os.close(private.create_private(temporary))
     try:
         with contextlib.closing(sqlite3.connect(temporary)) as database:

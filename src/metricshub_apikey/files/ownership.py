@@ -1,8 +1,4 @@
-"""
-Whose files these are: what a replaced file must keep, and where replacing one is not safe.
-
-The errors raised on purpose lack their subject, the path: see `KeystoreError.at`.
-"""
+"""Whose files these are: what a replaced file must keep, and where replacing one is not safe."""
 
 from __future__ import annotations
 
@@ -50,14 +46,14 @@ def check_directory(path: str, *others: str) -> None:
     if directory.st_mode & stat.S_IWOTH:
         if not directory.st_mode & stat.S_ISVTX:
             raise UnsafeLocationError(
-                "is not changed: everybody may replace files in its directory",
+                f"{path} is not changed: everybody may replace files in its directory.",
                 hint=f"Take that right away: chmod o-w {name}",
             )
         found = [file, *(stat_if_there(other) for other in others)]
         if any(status and status.st_uid != os.geteuid() for status in found):
             raise UnsafeLocationError(
-                "is not changed: everybody may write to its directory, and it or its lock file "
-                "belongs to somebody else",
+                f"{path} is not changed: everybody may write to its directory, and it or its lock "
+                "file belongs to somebody else.",
                 hint="Keep the keystore in a directory of its own.",
             )
     trusted = {0, os.geteuid()}
@@ -65,7 +61,7 @@ def check_directory(path: str, *others: str) -> None:
         trusted.add(file.st_uid)
     if directory.st_uid not in trusted and (file is not None or not _is_root()):
         raise UnsafeLocationError(
-            "is not changed: its directory belongs to somebody else",
+            f"{path} is not changed: its directory belongs to somebody else.",
             hint=f"Give the directory to the keystore's owner: chown … {name}",
         )
 
@@ -88,7 +84,8 @@ def check_link(named: str, path: str) -> None:
     target = stat_if_there(path)
     if link.st_uid not in {0, os.geteuid(), target.st_uid if target else 0}:
         raise UnsafeLocationError(
-            "is not changed: it is a link of somebody else's to a file that is not theirs",
+            f"{named} is not changed: it is a link of somebody else's to a file that is not "
+            "theirs.",
             hint=f"Find out who made the link, or name the file itself: {path}",
         )
 
@@ -195,7 +192,7 @@ def dress(descriptor: int, path: str, old: os.stat_result | None) -> None:
             os.fchown(descriptor, old.st_uid, old.st_gid)
         except OSError as error:
             raise WriteFailedError(
-                "is not changed: its owner and group could not be kept",
+                f"{path} is not changed: its owner and group could not be kept.",
                 hint="Run the command as the file's owner or as root.",
             ) from error
     _copy_attributes(path, descriptor)
@@ -215,10 +212,10 @@ def _copy_attributes(path: str, descriptor: int) -> None:
         raise
     for name in wanted.keys() | found.keys():
         if wanted.get(name) != found.get(name):
-            _set_attribute(descriptor, name, wanted.get(name))
+            _set_attribute(path, descriptor, name, wanted.get(name))
 
 
-def _set_attribute(descriptor: int, name: str, value: bytes | None) -> None:
+def _set_attribute(path: str, descriptor: int, name: str, value: bytes | None) -> None:
     """Set an extended attribute; with None take away what the directory's default gave."""
     if sys.platform != "linux":
         return
@@ -230,5 +227,5 @@ def _set_attribute(descriptor: int, name: str, value: bytes | None) -> None:
     except OSError as error:
         if name.startswith(MUST_KEEP):
             raise WriteFailedError(
-                f"is not changed: its extended attribute {name} could not be kept"
+                f"{path} is not changed: its extended attribute {name} could not be kept."
             ) from error

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 
 from . import ownership
 from .reading import open_flags
+
+NOT_FOR_DIRECTORIES = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What a file system answers that cannot sync a directory at all."""
 
 
 def make_directories(path: str) -> None:
@@ -67,12 +71,26 @@ def sync(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def sync_directory(path: str) -> None:
-    """Force the directory's entries to the disk; Windows does that with the rename."""
+def sync_directory(path: str) -> bool:
+    """
+    Force the directory's entries to the disk; Windows does that with the rename.
+
+    Returns:
+        False where the file system cannot do that for a directory, as some network and virtual
+        ones cannot.
+
+    Raises:
+        OSError: It can, and it failed.
+    """
     if sys.platform == "win32":
-        return
+        return True
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in NOT_FOR_DIRECTORIES:
+            return False
+        raise
     finally:
         os.close(descriptor)
+    return True
