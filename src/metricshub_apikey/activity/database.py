@@ -49,7 +49,7 @@ CREATE TABLE event (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, actor TEXT NOT 
 CREATE TABLE use (fingerprint TEXT PRIMARY KEY, alias TEXT NOT NULL,
     first INTEGER NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};
-COMMIT; PRAGMA journal_mode = WAL;
+COMMIT;
 """
 KIND = "SELECT * FROM pragma_application_id, pragma_user_version"
 ADD_EVENT = """
@@ -143,7 +143,9 @@ class ActivityLog:
                 _make(self.path)
             _check_file(self.path, os.W_OK)
             with _opened(self.path, "rw") as database:
-                database.execute("PRAGMA synchronous = NORMAL")
+                # With a rollback journal less than FULL could damage it when the power fails.
+                wal = database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+                database.execute(f"PRAGMA synchronous = {'NORMAL' if wal else 'FULL'}")
                 database.execute("BEGIN IMMEDIATE")
                 database.executemany(statement, map(_bound, rows))
                 database.execute("COMMIT")
@@ -214,13 +216,10 @@ def _check_file(path: str, right: int) -> None:
 def _make(path: str) -> None:
     """Make the database whole: when others see it, it has its mode and its tables."""
     # Processes that turn one empty file into a database in WAL mode get in each other's way.
-    import sqlite3
-
     temporary = new_name(path, os.urandom)
     os.close(private.create_private(temporary))
     try:
-        with contextlib.closing(sqlite3.connect(temporary)) as database:
-            database.executescript(SCHEMA)
+        _fill(temporary)
         try:
             os.link(temporary, path)
         except FileExistsError:  # somebody was quicker
@@ -230,6 +229,28 @@ def _make(path: str) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _fill(temporary: str) -> None:
+    """Make the tables, with a WAL, or a rollback journal where there is no shared memory."""
+    import sqlite3
+
+    try:
+        _fill_with(temporary, "WAL")
+    except sqlite3.OperationalError:  # some network and FUSE file systems cannot map files
+        for rest in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary + rest)
+        os.truncate(temporary, 0)
+        _fill_with(temporary, "DELETE")
+
+
+def _fill_with(temporary: str, journal: str) -> None:
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(temporary)) as database:
+        database.executescript(f"{SCHEMA} PRAGMA journal_mode = {journal};")
+        database.execute(KIND).fetchone()
 
 
 @contextlib.contextmanager
@@ -251,8 +272,8 @@ def _opened(path: str, how: str) -> Iterator[sqlite3.Connection]:
 def _state(path: str) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
     """Return what changes when somebody writes: of the database, and of its WAL unless empty."""
     _check_file(path, os.R_OK)
-    log = ownership.stat_if_there(f"{path}-wal")
-    pending = reading.identity(log) if log and log.st_size else None
+    logs = (ownership.stat_if_there(f"{path}-{log}") for log in ("wal", "journal"))
+    pending = next((reading.identity(log) for log in logs if log and log.st_size), None)
     return reading.identity(os.lstat(path)), pending
 
 

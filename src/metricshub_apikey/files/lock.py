@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from metricshub_apikey.errors import KeystoreBusyError, UnsafeLocationError, WriteFailedError
 
-from . import private, reading
+from . import ownership, private, reading
 from .temporary import new_name
 
 RETRY_SECONDS = 0.02
@@ -100,8 +100,8 @@ def _make(path: str, owner: tuple[int, int] | None) -> None:
     temporary = new_name(path, os.urandom)
     descriptor = private.create_private(temporary)
     try:
-        if owner is not None and sys.platform != "win32":
-            os.fchown(descriptor, *owner)
+        if owner is not None:
+            ownership.give(descriptor, owner)
         with contextlib.suppress(FileExistsError):
             _name(temporary, lock_path(path))
     finally:

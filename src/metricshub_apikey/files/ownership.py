@@ -7,12 +7,19 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from metricshub_apikey.errors import UnsafeLocationError, WriteFailedError
 
 MUST_KEEP = ("system.", "user.", "security.selinux")
 """Extended attributes without which others may lose access to the file: ACL, SELinux label."""
+
+REFUSED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What a file system answers that has no modes or owners of its own."""
+
+GET_FLAGS = 0x80086601
+IMMUTABLE = 0x10
+"""`FS_IOC_GETFLAGS` and `FS_IMMUTABLE_FL` of Linux (`man 2 ioctl_iflags`)."""
 
 TOO_MUCH = stat.S_IRWXO | stat.S_IWGRP
 """What nobody but its owner needs of a keystore: its permissions are what protects it."""
@@ -183,8 +190,8 @@ def dress(descriptor: int, path: str, old: os.stat_result | None) -> None:
         return
     if old is None:
         if owner := owner_for(path):
-            os.fchown(descriptor, *owner)
-        os.fchmod(descriptor, 0o600)
+            give(descriptor, owner)
+        set_mode(descriptor, 0o600)
         return
     new = os.fstat(descriptor)
     if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
@@ -196,7 +203,57 @@ def dress(descriptor: int, path: str, old: os.stat_result | None) -> None:
                 hint="Run the command as the file's owner or as root.",
             ) from error
     _copy_attributes(path, descriptor)
-    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+    mode = stat.S_IMODE(old.st_mode)
+    if not set_mode(descriptor, mode) and stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+        raise WriteFailedError(
+            f"{path} is not changed: its mode could not be kept.",
+            hint="The file system does not let modes be changed.",
+        )
+
+
+def set_mode(file: int | str, mode: int) -> bool:
+    """
+    Give a file or directory of ours, by descriptor or path, a mode.
+
+    Returns:
+        False where the file system refuses that: many shares have no modes but those that they
+        are mounted with.
+
+    Raises:
+        OSError: It failed for another reason.
+    """
+    return _unless_refused(lambda: os.chmod(file, mode))
+
+
+def give(file: int | str, owner: tuple[int, int]) -> bool:
+    """Give a new file or directory to a user and group; returns and raises as `set_mode`."""
+    if sys.platform == "win32":
+        return False
+    return _unless_refused(lambda: os.chown(file, *owner))
+
+
+def _unless_refused(change: Callable[[], None]) -> bool:
+    try:
+        change()
+    except OSError as error:
+        if error.errno in REFUSED:
+            return False
+        raise
+    return True
+
+
+def is_immutable(descriptor: int) -> bool:
+    """Return whether the file has the attribute that keeps even root from changing it."""
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    flags = bytearray(8)
+    try:
+        fcntl.ioctl(descriptor, GET_FLAGS, flags)
+    except OSError:  # a file system without such attributes
+        return False
+    return bool(int.from_bytes(flags[:4], sys.byteorder) & IMMUTABLE)
 
 
 def _copy_attributes(path: str, descriptor: int) -> None:

@@ -24,7 +24,7 @@ def make_directories(path: str) -> None:
         owner = ownership.owner_for(name)
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o700)
-            os.chmod(name, 0o700)
+            ownership.set_mode(name, 0o700)
             if owner is not None:
                 _give(name, owner)
             sync_directory(os.path.dirname(name))
@@ -34,7 +34,7 @@ def _give(directory: str, owner: tuple[int, int]) -> None:
     if sys.platform == "win32":
         return
     try:
-        os.chown(directory, *owner)
+        ownership.give(directory, owner)
     except OSError:
         os.rmdir(directory)
         raise
@@ -46,7 +46,7 @@ def create_private(path: str) -> int:
     descriptor = os.open(path, flags, 0o600)
     if sys.platform != "win32":
         try:
-            os.fchmod(descriptor, 0o600)  # whatever the umask
+            ownership.set_mode(descriptor, 0o600)  # whatever the umask
         except OSError:
             os.close(descriptor)
             os.unlink(path)

@@ -12,6 +12,7 @@ import errno
 import os
 import shlex
 import stat
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -69,6 +70,8 @@ MAX_FILE_SIZE = 16 << 20
 LOCK_TIMEOUT = 10.0
 TORN_READ_SECONDS = 1.0
 TORN_READ_PAUSE = 0.02
+LINK_SECONDS = 1.5
+"""How long a share may take to notice that a file has lost its second name."""
 CHANGE_ATTEMPTS = 30
 
 
@@ -92,6 +95,11 @@ def ignore_note(text: str) -> None:
     """Drop a note; the default of those who do not listen."""
 
 
+def raise_unconfirmed(error: NotConfirmedError) -> None:
+    """Raise the error; the default of those who have nothing to hand out before it is told."""
+    raise error
+
+
 def ignore_commit() -> None:
     """Do nothing before a commit."""
 
@@ -104,7 +112,7 @@ class Keystore:
         path: The file as it was named.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, each given by its name
         self,
         path: str | os.PathLike[str],
         passwords: Passwords = STOCK_PASSWORDS,
@@ -114,6 +122,7 @@ class Keystore:
         random_bytes: Callable[[int], bytes] = os.urandom,
         notify: Callable[[str], None] = ignore_note,
         before_commit: Callable[[], None] = ignore_commit,
+        unconfirmed: Callable[[NotConfirmedError], None] = raise_unconfirmed,
     ) -> None:
         """
         Name a keystore; nothing is opened yet.
@@ -125,7 +134,10 @@ class Keystore:
             max_size: Bytes beyond which the file is refused.
             random_bytes: Returns that many random bytes, fit for keys and salts.
             notify: Takes notes for the user, each a sentence.
-            before_commit: Called before the one step of `update` that cannot be taken back.
+            before_commit: Called before the step of `update` that makes a change visible; again
+                if that step had to be taken back.
+            unconfirmed: Takes the error of a change that is in place, but not confirmed by the
+                disk. It may keep the error for later, so that a new key is handed out first.
         """
         self.path = os.fspath(path)
         self.random_bytes = random_bytes
@@ -134,6 +146,7 @@ class Keystore:
         self._max_size = max_size
         self._notify = notify
         self._before_commit = before_commit
+        self._unconfirmed = unconfirmed
 
     def read(self, *, patience: float = TORN_READ_SECONDS) -> Store:
         """
@@ -185,6 +198,8 @@ class Keystore:
                 kept = leftovers.remove(path, lock_file)
                 self._refuse_second_name(path)
                 record = leftovers.Record(lock_file, kept)
+                if kept:
+                    self._tell_unfinished(path)
             return self._change(path, change, record)
 
     def _prepare(self, path: str, *, create: bool) -> bool:
@@ -216,7 +231,7 @@ class Keystore:
                     return result
                 with self._guarded(WriteFailedError, "is not changed"):
                     outcome = self._write(path, loaded, before, record)
-                    self._after(path, outcome, record)
+                    self._after(path, loaded.file.snapshot, outcome, record)
                     if outcome.committed:
                         return result
                     if outcome.busy:
@@ -244,7 +259,61 @@ class Keystore:
         attempt = Replacement(path, data, old=loaded.file, record=record, max_size=self._max_size)
         return attempt.run(self.random_bytes, self._before_commit)
 
-    def _after(self, path: str, outcome: Outcome, record: Record) -> None:
+    def _tell_unfinished(self, path: str) -> None:
+        loaded = self._load(path)
+        with loaded.file:
+            for sentence in self.unfinished(loaded.store):
+                self._notify(sentence)
+
+    def unfinished(self, store: Store) -> list[str]:
+        """
+        Tell of files that another program wrote to after they had lost the keystore's name.
+
+        A process of ours was killed in that instant, or it would have taken over what they hold.
+
+        Args:
+            store: The entries of the keystore.
+
+        Returns:
+            A sentence for each file, with what it holds that the keystore does not.
+
+        Raises:
+            OSError: The directory cannot be read.
+        """
+        path = self._real_path()
+        known = {bag.raw for bag in store.bags}
+        told = []
+        for one in leftovers.find(path):
+            if one.written_to:
+                file = os.path.join(os.path.dirname(path), one.name)
+                missing = self._missing(file, known)
+                told.append(
+                    f"{file} was written to by another program when a command was killed: {missing}"
+                )
+        return told
+
+    def _missing(self, file: str, known: set[bytes]) -> str:
+        try:
+            found = reading.read(file, self._max_size)
+            bags = [] if found is None else Store.parse(found.data, self._passwords).bags
+        except (FormatError, KeystoreError, OSError):
+            return "it cannot be read. Remove it."
+        missing = [f"'{bag.alias}'" for bag in bags if bag.raw not in known]
+        if not missing:
+            return "it holds nothing that the keystore lacks. Remove it."
+        return f"it holds {', '.join(missing)}, which the keystore lacks. Add that, then remove it."
+
+    def _tell_mode(self, path: str) -> None:
+        """Tell of a file system that does not keep the mode of a new keystore."""
+        status = ownership.stat_if_there(path)
+        mode = 0 if status is None else stat.S_IMODE(status.st_mode)
+        if sys.platform != "win32" and mode & ownership.TOO_MUCH:
+            self._notify(
+                f"{self.path} has mode {mode:04o}, for its file system has no modes of its own: "
+                "mount it with a mode that leaves others out."
+            )
+
+    def _after(self, path: str, old: Snapshot | None, outcome: Outcome, record: Record) -> None:
         """Take over what another program wrote, and tell what the disk has not confirmed."""
         if outcome.orphan is not None:
             try:
@@ -257,16 +326,20 @@ class Keystore:
                 ) from error
             finally:
                 os.close(outcome.orphan.descriptor)
+        if outcome.committed and old is None:
+            self._tell_mode(path)
         if not outcome.synced:
             self._notify(
                 "This is done, but the file system has no way to confirm that it is on the disk."
             )
         if outcome.unconfirmed is not None:
-            raise NotConfirmedError(
+            told = NotConfirmedError(
                 f"{self.path} is changed, but the disk has not confirmed it: "
                 f"{outcome.unconfirmed.strerror}.",
                 hint="The change may be lost if the machine stops now; check the disk.",
-            ) from outcome.unconfirmed
+            )
+            told.__cause__ = outcome.unconfirmed
+            self._unconfirmed(told)
 
     def _take_over(self, path: str, orphan: Orphan, record: Record) -> None:
         """
@@ -370,7 +443,12 @@ class Keystore:
         """Resolve links: a linked keystore keeps its link, and its target is replaced."""
         if not self.path:
             raise InvalidArgumentError("The path of the keystore is empty.")
-        return os.path.realpath(self.path)
+        try:
+            return os.path.realpath(self.path)
+        except FileNotFoundError as error:
+            raise InvalidArgumentError(
+                "The current directory does not exist any more.", hint="Change to another one: cd"
+            ) from error
 
     @contextmanager
     def named_in_errors(self) -> Iterator[None]:
@@ -411,8 +489,11 @@ class Keystore:
 
     def _refuse_second_name(self, path: str) -> None:
         """Refuse a file with a hard link: the other name would keep a key that is revoked."""
-        status = ownership.stat_if_there(path)
-        if status is not None and status.st_nlink > 1:
+        deadline = time.monotonic() + LINK_SECONDS
+        while (status := ownership.stat_if_there(path)) is not None and status.st_nlink > 1:
+            if time.monotonic() < deadline:
+                time.sleep(TORN_READ_PAUSE)
+                continue
             raise WriteFailedError(
                 f"{self.path} is not changed: it has a second name (a hard link), which would keep "
                 "the old content.",

@@ -22,7 +22,7 @@ from metricshub_apikey.errors import (
     UnsafeLocationError,
     UnsupportedError,
 )
-from metricshub_apikey.files import lock, ownership, temporary
+from metricshub_apikey.files import leftovers, lock, ownership, temporary
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import to_local
@@ -86,7 +86,8 @@ def check_file(path: str) -> Iterator[Finding]:
         yield Finding("directory", Severity.OK, "Nobody else can replace the file.")
     if sys.platform != "win32":
         yield _check_mode(path)
-    left = temporary.names(path) + temporary.names(database.path_beside(path))
+    left = [one.name for one in leftovers.find(path) if not one.written_to]
+    left += temporary.names(database.path_beside(path))
     if left:
         sentence = f"{_some(left)}: left by a writer that was killed."
         yield Finding("leftovers", Severity.WARNING, sentence, "Remove them: apikey check --fix")
@@ -286,6 +287,7 @@ def examine(
         with keystore.named_in_errors():
             keys = tuple(entries.read(store, entries.by_alias(store)).values())
         file_findings = list(check_file(keystore.path))
+        unfinished = keystore.unfinished(store)
     except (DamagedError, NotAKeystoreError, UnsupportedError, LimitError) as error:
         return Report((Finding("opens", Severity.CRITICAL, error.message, error.hint),))
     except (KeystoreError, OSError) as error:
@@ -295,6 +297,7 @@ def examine(
     findings = [
         Finding("opens", Severity.OK, f"The keystore opens: {count}."),
         *file_findings,
+        *(Finding("leftovers", Severity.CRITICAL, told) for told in unfinished),
         *check_entries(store, keys),
         *check_expiry(keys, now=to_local(now), thresholds=thresholds),
         *check_use(keys, usage, now=now),

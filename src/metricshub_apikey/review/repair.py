@@ -74,13 +74,27 @@ def _tighten(path: str) -> list[str]:
         if kept == mode:
             return []
         os.fchmod(descriptor, kept)
+        now = stat.S_IMODE(os.fstat(descriptor).st_mode)
     except PermissionError as error:
+        if os.geteuid() in {0, os.fstat(descriptor).st_uid} and not (
+            ownership.is_immutable(descriptor)
+        ):
+            raise _no_modes(path, mode) from error
         raise AccessDeniedError(
             f"Access denied to {path}.", hint=ownership.access_hint(path)
         ) from error
     finally:
         os.close(descriptor)
+    if now != kept:  # Some shares accept a new mode, and ignore it.
+        raise _no_modes(path, now)
     return [f"The file's mode is now {kept:04o}."]
+
+
+def _no_modes(path: str, mode: int) -> WriteFailedError:
+    return WriteFailedError(
+        f"{path} keeps the mode {mode:04o}: its file system has no modes of its own.",
+        hint="Mount that file system with a mode that leaves others out (file_mode=, umask=).",
+    )
 
 
 def _mend_expiries(store: Store, random_bytes: RandomBytes) -> list[ApiKey]:
