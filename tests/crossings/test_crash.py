@@ -30,6 +30,7 @@ from faults import (
 )
 from metricshub_apikey import ApiKey, ApiKeys
 from metricshub_apikey.cli.commands import apply, create, edit, prune, revoke, rotate
+from metricshub_apikey.files import leftovers
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
@@ -269,6 +270,8 @@ def test_an_error_at_any_call_changes_nothing(bench: Bench) -> None:
     for call, errno in faults(calls, ERRORS, every=bench.is_first):
         done = bench.run(f"{call.name}:error={errno}:when={call.number}")
         where = f"{call} {errno}: {done.stderr}"
+        if call.name == "unlink":  # What cannot be removed now is removed by the next writer.
+            leftovers.remove(str(bench.keystore))
         assert bench.left() == [], where
         assert "Traceback" not in done.stderr, where
         if done.returncode == 0:
@@ -277,10 +280,11 @@ def test_an_error_at_any_call_changes_nothing(bench: Bench) -> None:
             continue
         hit.add(call.name)
         assert done.returncode == 1, where
-        changed = bench.window.index(call) > bench.renamed
-        if call not in bench.of_keys:
-            assert (json.loads(done.stderr)["error"]["code"] in CHANGED) == changed, where
+        # What fails right after the exchange is taken back; the message says what is true.
+        code = json.loads(done.stderr)["error"]["code"]
+        changed = call not in bench.of_keys and code in CHANGED
         if changed:
+            assert bench.window.index(call) > bench.renamed, where
             assert list(bench.state()) == bench.change.after, where
             assert bench.files() == bench.expected_files(), where
         else:
