@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import stat
 import sys
 import time
@@ -494,6 +493,8 @@ class Keystore:
             if time.monotonic() < deadline:
                 time.sleep(TORN_READ_PAUSE)
                 continue
+            import shlex
+
             raise WriteFailedError(
                 f"{self.path} is not changed: it has a second name (a hard link), which would keep "
                 "the old content.",
