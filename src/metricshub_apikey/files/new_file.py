@@ -45,9 +45,9 @@ class NewFile:
         """Let everybody read it, and give it to user and group *owner*; raises OSError."""
         if sys.platform == "win32":
             return
-        os.fchmod(self._descriptor, 0o644)
+        ownership.set_mode(self._descriptor, 0o644)
         if owner is not None:
-            os.fchown(self._descriptor, *owner)
+            ownership.give(self._descriptor, owner)
 
     def close(self) -> None:
         """Close the file."""

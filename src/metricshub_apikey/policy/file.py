@@ -109,7 +109,7 @@ def load(path: str) -> Policy:
     try:
         snapshot = read(path, MAX_SIZE)
     except KeystoreError as error:
-        raise PolicyError(f"{path} {error.message}.") from error
+        raise PolicyError(error.message) from error
     except PermissionError as error:
         hint = ownership.access_hint(path)
         raise PolicyError(f"Access denied to {path}.", hint=hint) from error
