@@ -151,10 +151,11 @@ class Keyring:
             self._reading = asyncio.get_running_loop().run_in_executor(None, self.read)
         await asyncio.shield(self._reading)
 
-    def check(self) -> None:
-        """Raise the ApiKeyError that keeps the files from being read; a keystore may come later."""
-        self._read_policy(anew=True)
+    def check(self) -> Policy:
+        """Return the policy; raise the ApiKeyError that keeps a file from being read."""
+        policy = self._read_policy(anew=True)
         self._keystore.read()
+        return policy
 
     def leave_loop(self) -> None:
         """Forget what was begun on an event loop that is gone."""

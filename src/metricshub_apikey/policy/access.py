@@ -157,9 +157,7 @@ def client_address(forwarded: str, trusted: Sequence[IpNetwork]) -> IpAddress | 
 def check_tool(pattern: str) -> None:
     """Raise InvalidArgumentError if no MCP tool can have a name that fits *pattern*."""
     if not pattern or not pattern.isprintable() or len(pattern) > LONGEST_TOOL:
-        raise InvalidArgumentError(
-            f"the pattern for a tool's name has 1 to {LONGEST_TOOL} printable characters."
-        )
+        raise InvalidArgumentError(f"a tool's name has 1 to {LONGEST_TOOL} printable characters.")
 
 
 def check_public(rule: str) -> None:

@@ -352,7 +352,7 @@ def describe(policy: Policy) -> list[tuple[str, str]]:
         *((f"Role {name}", _allowed(role)) for name, role in (policy.roles or {}).items()),
         ("Rate limit", f"{minute:,} requests a minute, {second:,} a second"),
         *([("Public", ", ".join(policy.public))] if policy.public else []),
-        ("MCP", ", ".join(policy.mcp.paths + policy.mcp.streams) or "none"),
+        *([("MCP", _mcp(policy.mcp))] if policy.mcp != Mcp() else []),
         *([("State", str(policy.state))] if policy.state else []),
     ]
 
@@ -366,6 +366,10 @@ def _expiry(policy: Policy) -> str:
         parts.append(f"{policy.default_lifetime_text or spoken(default)} if none is given")
     choices = f"; choices {', '.join(policy.lifetimes)}" if policy.lifetimes else ""
     return ", ".join(parts) + choices
+
+
+def _mcp(mcp: Mcp) -> str:
+    return ", ".join(mcp.paths + mcp.streams) or "no path is looked into"
 
 
 def _allowed(role: Role) -> str:

@@ -101,8 +101,6 @@ def command(
     result = Verified(verdict, usage, keystore=session.location.path, now=session.now)
     session.out.show(result)
     return 0 if verdict.accepted else 1
-<<<<<<< HEAD
-=======
 
 
 def _check_tool(session: Session, request: str | None, tool: str | None) -> None:
@@ -116,4 +114,3 @@ def _check_tool(session: Session, request: str | None, tool: str | None) -> None
             "--tool needs a --request of an MCP path.", hint=f"The MCP paths are: {paths}."
         )
 
->>>>>>> 3e4826a (Ask MCP messages which tool they call, and let roles limit tools, networks and rates)
