@@ -44,8 +44,10 @@ POLICY = """
 allow = ["GET /public/**"]
 [roles.writer]
 allow = ["* /**"]
+tools = ["*"]
 [roles.agent]
 allow = ["* /mcp", "GET /sse", "POST /mcp/message"]
+tools = ["*"]
 [rate_limit]
 requests_per_minute = 30
 burst_per_second = 30
