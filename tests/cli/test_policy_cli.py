@@ -156,7 +156,8 @@ def test_show_the_strict_rules(run: Run, strict: Path) -> None:
         f"Policy file:         {strict}",
         f"Expiry:              required, at most 1y, 90d if none is given; {choices}",
         "Key format:          metricshub_, 43 random characters and a checksum",
-        "Roles:               required; read-only, metrics-writer, alert-manager, chat-bot, full-access",
+        "Roles:               required; read-only, metrics-writer, alert-manager, chat-bot, "
+        "full-access",
         "Role metrics-writer: Applications that push metrics: POST /api/v1/metrics/**",
     ):
         assert line in shown.splitlines()
