@@ -27,7 +27,8 @@ def may_call(tool: str) -> bool:
 
 def as_client(stream: bytes) -> list[tuple[str, str]]:
     """Return the events, kind and data, as a client that follows the standard reads them."""
-    found, kind, data = [], "message", []
+    found: list[tuple[str, str]] = []
+    kind, data = "message", list[str]()
     for line in stream.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n")[:-1]:
         name, _, value = line.partition(":")
         if not line:

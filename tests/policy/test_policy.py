@@ -337,7 +337,7 @@ def test_document_of_a_strict_policy() -> None:
         "format": "prefixed",
         "prefix": "metricshub_",
     }
-    said_nothing = {
+    said_nothing: dict[str, object] = {
         "tools": [],
         "networks": None,
         "requests_per_minute": None,

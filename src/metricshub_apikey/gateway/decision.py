@@ -295,7 +295,7 @@ class Gate:
             reason = "no-path" if path is None else self._forbidden(credential, request, path)
             if reason is not None:
                 return _forbidden(reason, credential, request)
-        if path is not None and snapshot.is_mcp(path):
+        if path is not None and snapshot.may_be_mcp(path) and snapshot.is_mcp(path):
             return _unfit(request.message, credential)
         return None
 

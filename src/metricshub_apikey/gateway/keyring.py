@@ -41,6 +41,7 @@ class Snapshot(NamedTuple):
         fingerprints: The same SHA-256s, in hexadecimal.
         policy: The rules.
         is_mcp: Whether a path, with or without a query, belongs to MCP.
+        may_be_mcp: Says no to almost every other path, at little cost.
         unreadable: How many entries could not be read.
         loaded: When, in seconds since 1970.
     """
@@ -49,6 +50,7 @@ class Snapshot(NamedTuple):
     fingerprints: frozenset[str]
     policy: Policy
     is_mcp: Callable[[str], bool]
+    may_be_mcp: Callable[[str], object]
     unreadable: int
     loaded: float
 
@@ -249,8 +251,9 @@ class Keyring:
         fingerprints = frozenset(one.fingerprint for one in prepared)
         unreadable = len(keys) - len(readable)
         old = self.snapshot
+        mcp = policy.mcp.all
         self.snapshot = Snapshot(
-            credentials, fingerprints, policy, policy.mcp.all.covers, unreadable, now
+            credentials, fingerprints, policy, mcp.covers, mcp.may_cover, unreadable, now
         )
         if old is None or (old.fingerprints, old.policy) != (fingerprints, policy):
             rules = policy.path or "none"

@@ -172,12 +172,17 @@ class Paths:
     Paths by patterns, in any letter case, with or without a slash at the end, in any reading.
 
     What could be one of them for some server is one of them.
+
+    Attributes:
+        may_cover: Says no, at little cost, of almost every path that is none of them.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
         """Compile *patterns*, paths as in the rules of `Permission`."""
         paths = "|".join(path_expression(pattern.rstrip("/") or "/") for pattern in patterns)
-        self._match = re.compile(rf"(?i:{paths})/?(?:\?|\Z)" if paths else r"(?!)").match
+        exact = rf"(?i:{paths})/?(?:\?|\Z)" if paths else r"(?!)"
+        self._match = re.compile(exact).match
+        self.may_cover = re.compile(rf"{exact}|[^%;]*[%;]").match
 
     def covers(self, target: str) -> bool:
         """Return whether a path, with or without a query, could be one of them."""
