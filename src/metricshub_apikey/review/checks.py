@@ -192,6 +192,9 @@ def check_policy(keys: Iterable[ApiKey], policy: Policy | PolicyError) -> Iterat
         yield Finding("policy", Severity.WARNING, sentence, "See: apikey policy check", guilty)
     else:
         yield Finding("policy", Severity.OK, f"Every key keeps {policy.path}.")
+    severity = Severity.WARNING if policy.enforced else Severity.OK
+    for remark in policy.remarks():
+        yield Finding("roles", severity, remark, "See: apikey policy show")
 
 
 def breaches(key: ApiKey, policy: Policy) -> list[str]:
