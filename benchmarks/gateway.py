@@ -286,7 +286,9 @@ def _keyring(count: int) -> tuple[Keyring, list[bytes]]:
     prepared = [Credential(key, (key.secret.reveal() or "").encode(), STOCK) for key in keys]
     keyring = Keyring(Keystore("none.p12"), None, report=print)
     credentials = {one.digest: one for one in prepared}
-    keyring.snapshot = Snapshot(credentials, frozenset(), STOCK, 0, 0.0)
+    keyring.snapshot = Snapshot(
+        credentials, frozenset(), STOCK, lambda _: False, lambda _: None, 0, 0.0
+    )
     return keyring, [one.token for one in prepared][:: max(1, count // 1_000)]
 
 

@@ -26,7 +26,7 @@ from places import VECTORS
 from stock import Stock
 
 STRICT = template("strict")
-ROLES = "Hint: The roles are: read-only, metrics-writer, alert-manager, full-access.\n"
+ROLES = "Hint: The roles are: read-only, metrics-writer, alert-manager, chat-bot, full-access.\n"
 CHOICES = "Hint: The choices are: 30d, 60d, 90d, 180d, 1y.\n"
 WRITER = ("--role", "metrics-writer")
 
@@ -143,6 +143,7 @@ def test_show_without_a_file(run: Run, keystore: Path) -> None:
         "Key format:  UUID",
         "Roles:       optional; any name passes",
         "Rate limit:  1,000 requests a minute, 100 a second",
+        "No roles are defined: every key may do everything.",
     ]
     assert not keystore.parent.exists()
 
@@ -154,9 +155,12 @@ def test_show_the_strict_rules(run: Run, strict: Path) -> None:
     for line in (
         f"Policy file:         {strict}",
         f"Expiry:              required, at most 1y, 90d if none is given; {choices}",
-        "Key format:          metoro_secret_, 43 random characters and a checksum",
-        "Roles:               required; read-only, metrics-writer, alert-manager, full-access",
-        "Role read-only:      Dashboards and reporting tools: GET /**",
+        "Key format:          metricshub_, 43 random characters and a checksum",
+        (
+            "Roles:               required; read-only, metrics-writer, alert-manager, chat-bot, "
+            "full-access"
+        ),
+        "Role metrics-writer: Applications that push metrics: POST /api/v1/metrics/**",
     ):
         assert line in shown.splitlines()
 
@@ -272,7 +276,7 @@ def test_prefixed_keys(run: Run, strict: Path, keystore: Path, stock: Stock) -> 
     key = run("create", "ci", *WRITER, "-q").stdout.strip()
     rotated = run("rotate", "ci", "-q").stdout.strip()
     for made, alias in ((key, "ci.prev"), (rotated, "ci")):
-        assert re.fullmatch("metoro_secret_[0-9A-Za-z]{49}", made)
+        assert re.fullmatch("metricshub_[0-9A-Za-z]{49}", made)
         assert (len(made), is_intact(made)) == (63, True)
         assert stock.ask("find", keystore, made) == [f"accepted {alias}"]
 

@@ -31,6 +31,7 @@ from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.review.checks import Finding, Report, Severity
 from metricshub_apikey.review.leaks import Leak
 from metricshub_apikey.review.monitoring import nagios_line
+from metricshub_apikey.secret import Secret
 
 NOW = datetime(2027, 6, 15, 12)
 FIRST = datetime(2027, 6, 15, 12, tzinfo=UTC)
@@ -42,7 +43,7 @@ ALIASES = st.text(max_size=20) | st.sampled_from(["\\", "\\n", "\n", '"', '\\"',
 
 def key(alias: str, expires_on: datetime | None = None, **fields: str | None) -> ApiKey:
     """Return a key that was made long ago."""
-    secret = f"the-key-of-{alias}"
+    secret = Secret(f"the-key-of-{alias}")
     return ApiKey(alias, secret, expires_on, 0)._replace(**fields)  # type: ignore[arg-type]
 
 
@@ -84,7 +85,7 @@ def test_prometheus(zone: Callable[[str], None]) -> None:
         key("forever"),
         key("ends", datetime(2027, 12, 31, 23, 59, 59)),
         key("over", NOW),
-        key("broken", secret=None, unreadable="it is not UTF-8"),
+        key("broken", unreadable="it is not UTF-8"),
     )
     usage = Usage({fingerprint("the-key-of-ends"): FIRST}, FIRST)
     found = samples(prometheus_lines(report(*keys, severity=Severity.WARNING, usage=usage)))

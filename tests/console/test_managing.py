@@ -113,6 +113,15 @@ def test_a_key_that_has_ended_manages_nothing(fleet: Fleet) -> None:
     assert fleet.ask("manager", "GET") == 401
 
 
+def test_a_managing_key_keeps_its_networks(fleet: Fleet) -> None:
+    """A role that is for another network manages nothing here."""
+    here = POLICY.replace("[roles.lister]", '[roles.lister]\nnetworks = ["127.0.0.0/8"]')
+    fleet.shell.policy(here)
+    assert fleet.ask("lister", "GET") == 200
+    fleet.shell.policy(here.replace("127.0.0.0", "10.0.0.0"))
+    assert fleet.ask("lister", "GET") == 403
+
+
 def test_a_managing_key_keeps_its_limit(fleet: Fleet) -> None:
     """The policy's, exactly."""
     assert [fleet.ask("lister", "GET") for _ in range(51)] == [200] * 50 + [429]

@@ -27,7 +27,17 @@ OPTIONS = {
 }
 """How they are mounted: ext4 must neither be saved by its clock nor by its care for renames."""
 
-MODIFYING = {"openat", "write", "fchown", "fsetxattr", "fchmod", "fsync", "close", "rename"}
+MODIFYING = {
+    "openat",
+    "write",
+    "fchown",
+    "fsetxattr",
+    "fchmod",
+    "fsync",
+    "close",
+    "renameat2",
+    "unlink",
+}
 
 SERVICE = 12345
 
@@ -125,7 +135,7 @@ def test_a_cut_at_any_call(
     assert done.returncode == 0, done.stderr
     window = modifying(write_window(log, file.parent))
     where = [call.name for call in window]
-    renamed = where.index("rename")
+    renamed = where.index("renameat2")
     confirmed = where.index("fsync", renamed)
     for index, call in enumerate(window):
         file.write_bytes(original)

@@ -349,7 +349,7 @@ def window(keystore: Path, environment: dict[str, str], tmp_path: Path) -> list[
     assert done.returncode == 0, done.stderr
     start_again(keystore, original)
     calls = faults.write_window(tmp_path / "log", keystore.parent)
-    renamed = next(index for index, call in enumerate(calls) if call.name == "rename")
+    renamed = next(index for index, call in enumerate(calls) if call.name == "renameat2")
     # The record, which is written then, looks at its files often.
     return calls[:renamed] + [call for call in calls[renamed:] if call.name != "newfstatat"]
 
@@ -368,7 +368,7 @@ def test_a_signal_at_each_call_of_the_write(
 ) -> None:
     """Before the rename the key is absent; after it, its user has it. No file is left."""
     original = keystore.read_bytes()
-    renamed = next(index for index, call in enumerate(window) if call.name == "rename")
+    renamed = next(index for index, call in enumerate(window) if call.name == "renameat2")
     start, step = PARTS[number]
     there = {}
     for index in range(start, len(window), step):

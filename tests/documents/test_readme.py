@@ -159,7 +159,7 @@ def test_the_second_command_is_what_ci_runs() -> None:
     command = blocks("sh")[0].strip()
 
     assert command == "./bin/test"
-    assert (PROJECT / ".ci" / "run").read_text().rstrip().endswith(f"exec {command}")
+    assert command in (PROJECT / ".ci" / "run").read_text().splitlines()
 
 
 def test_the_python_example_runs(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from builders import (
     pbkdf2,
     pbkdf2_key,
 )
-from metricshub_apikey.errors import DamagedError, KeystoreError, LimitError, UnsupportedError
 from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS
 from metricshub_apikey.pkcs12 import der
 from metricshub_apikey.pkcs12.kdf import KdfParameters, KeyDerivation
@@ -38,6 +37,12 @@ from metricshub_apikey.pkcs12.pbe import (
     encode_pbes2,
     encrypt,
     parse_algorithm,
+)
+from metricshub_apikey.pkcs12.problems import (
+    DamagedBytesError,
+    FormatError,
+    FormatLimitError,
+    UnsupportedFormatError,
 )
 from metricshub_apikey.pkcs12.store import Store
 from places import VECTORS
@@ -183,20 +188,20 @@ def test_without_a_prf_it_is_sha1(key_length: bytes) -> None:
 @pytest.mark.parametrize("key_length", [16, 24, 31, 33, 0, -1])
 def test_a_key_length_that_does_not_fit_the_cipher_is_refused(key_length: int) -> None:
     """AES-256 takes 32 bytes and nothing else."""
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(pbes2(pbkdf2(key_length=der.integer(key_length))))
 
 
 @pytest.mark.parametrize("size", [0, 8, 15, 17, 32])
 def test_an_iv_of_another_size_is_refused(size: int) -> None:
     """CBC with AES takes 16 bytes and nothing else."""
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(pbes2(iv=bytes(size)))
 
 
 def test_an_iv_that_looks_like_two_is_refused() -> None:
     """An initialisation vector is not found by its last bytes alone."""
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(pbes2(iv=bytes(8) + der.octets(bytes(16))))
 
 
@@ -209,28 +214,28 @@ def test_the_nesting_of_jdk_8_is_read() -> None:
 
 def test_the_nesting_of_jdk_8_is_read_once() -> None:
     """No runtime ever nested the parameters twice."""
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(der.sequence(builders.PBES2, pbes2(nested=True)))
 
 
 @pytest.mark.parametrize("scheme", UNSUPPORTED_SCHEMES)
 def test_other_schemes_are_unsupported(scheme: str) -> None:
     """RC2, RC4, DES and whatever else an entry may be under is told from damage."""
-    with pytest.raises(UnsupportedError, match="algorithm that is not supported"):
+    with pytest.raises(UnsupportedFormatError, match="algorithm that is not supported"):
         parse(pbe_3des(scheme=der.oid(UNSUPPORTED_SCHEMES[scheme])))
 
 
 @pytest.mark.parametrize("cipher", UNSUPPORTED_CIPHERS)
 def test_other_ciphers_are_unsupported(cipher: str) -> None:
     """PBES2 with another cipher than AES-CBC is told from damage."""
-    with pytest.raises(UnsupportedError, match="cipher that is not supported"):
+    with pytest.raises(UnsupportedFormatError, match="cipher that is not supported"):
         parse(pbes2(cipher=der.oid(UNSUPPORTED_CIPHERS[cipher]), iv=bytes(8)))
 
 
 @pytest.mark.parametrize("prf", UNSUPPORTED_PRFS)
 def test_other_prfs_are_unsupported(prf: str) -> None:
     """PBKDF2 under another hash is told from damage."""
-    with pytest.raises(UnsupportedError, match="hash that is not supported"):
+    with pytest.raises(UnsupportedFormatError, match="hash that is not supported"):
         parse(pbes2(pbkdf2(prf=der.oid(UNSUPPORTED_PRFS[prf]))))
 
 
@@ -240,7 +245,7 @@ def test_scrypt_is_unsupported() -> None:
     scrypt = der.sequence(
         der.oid("1.3.6.1.4.1.11591.4.11"), der.sequence(der.octets(SALT), *cost, der.integer(32))
     )
-    with pytest.raises(UnsupportedError, match="derives a key in a way"):
+    with pytest.raises(UnsupportedFormatError, match="derives a key in a way"):
         parse(pbes2(scrypt))
 
 
@@ -248,14 +253,14 @@ def test_scrypt_is_unsupported() -> None:
 def test_counts_of_more_than_8_bytes_are_refused(name: str) -> None:
     """Such a count is not even computed."""
     for algorithm in (pbes2(pbkdf2(BAD_COUNTS[name])), pbe_3des(BAD_COUNTS[name])):
-        with pytest.raises(LimitError, match="limit of 8 bytes"):
+        with pytest.raises(FormatLimitError, match="limit of 8 bytes"):
             parse(algorithm)
 
 
 def test_an_empty_count_is_damage() -> None:
     """An INTEGER without content is no number."""
     for algorithm in (pbes2(pbkdf2(EMPTY_INTEGER)), pbe_3des(EMPTY_INTEGER)):
-        with pytest.raises(DamagedError):
+        with pytest.raises(DamagedBytesError):
             parse(algorithm)
 
 
@@ -264,7 +269,7 @@ def test_a_truncated_algorithm_is_damage(algorithm: bytes) -> None:
     """What lacks its last bytes, one or all, is never read as something else."""
     whole = content(algorithm)
     for size in range(len(whole)):
-        with pytest.raises(DamagedError):
+        with pytest.raises(DamagedBytesError):
             parse_algorithm(whole[:size])
 
 
@@ -282,7 +287,7 @@ def test_what_is_written_is_read(salt: bytes, iterations: int, iv: bytes) -> Non
 @examples(200)
 def test_random_bytes_raise_nothing_else(data: bytes, prefix: bytes) -> None:
     """Whatever the bytes are: they are read, or one of the project's errors is raised."""
-    with suppress(KeystoreError):
+    with suppress(FormatError):
         assert derivations(parse_algorithm(prefix + data))
 
 
@@ -372,7 +377,7 @@ def test_many_are_decrypted_in_their_order(
 def test_too_many_iterations_are_refused() -> None:
     """A count that the format allows and the limit does not is no wrong password."""
     for algorithm in (pbes2(pbkdf2(BAD_COUNTS["2^31"])), pbe_3des(BAD_COUNTS["zero"])):
-        with pytest.raises(LimitError, match="limit of 1 to 1,000,000"):
+        with pytest.raises(FormatLimitError, match="limit of 1 to 1,000,000"):
             open_one(algorithm, bytes(16))
 
 

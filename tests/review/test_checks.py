@@ -25,7 +25,7 @@ from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity import database
 from metricshub_apikey.activity.database import ActivityLog
 from metricshub_apikey.errors import PolicyError
-from metricshub_apikey.files import replacing
+from metricshub_apikey.files import temporary
 from metricshub_apikey.files.reading import identity
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.expiry import after, to_local
@@ -269,7 +269,7 @@ def test_a_killed_writer(
 def test_leftovers_of_the_activity_database(past: ApiKeys, keystore: Path) -> None:
     """The database beside the keystore is made in the same way."""
     past.create("ci")
-    path = replacing.temporary_name(database.path_beside(str(keystore)), os.urandom)
+    path = temporary.new_name(database.path_beside(str(keystore)), os.urandom)
     Path(path).touch()
     Path(f"{path}-journal").touch()
     assert os.path.basename(path) in found(report_of(past), "leftovers").sentence

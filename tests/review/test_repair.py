@@ -21,7 +21,7 @@ from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.database import Event, path_beside
 from metricshub_apikey.activity.journal import Journal
 from metricshub_apikey.errors import KeystoreBusyError, KeystoreError
-from metricshub_apikey.files import replacing
+from metricshub_apikey.files import temporary
 from metricshub_apikey.files.lock import hold
 from metricshub_apikey.files.reading import identity
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
@@ -204,7 +204,7 @@ def test_leftovers(registry: ApiKeys, keystore: Path) -> None:
     """What killed writers left is removed, of the keystore and of the activity database."""
     registry.create("ci")
     database = path_beside(str(keystore))
-    left = [replacing.temporary_name(path, os.urandom) for path in (str(keystore), database)]
+    left = [temporary.new_name(path, os.urandom) for path in (str(keystore), database)]
     others = [keystore.with_name(name) for name in (f".{keystore.name}.tmp", "notes.tmp")]
     for path in (*map(Path, left), *others):
         path.touch()
@@ -217,7 +217,7 @@ def test_leftovers(registry: ApiKeys, keystore: Path) -> None:
 def test_a_writer_at_work(registry: ApiKeys, keystore: Path) -> None:
     """Under the lock of somebody else nothing is mended."""
     registry.create("ci")
-    left = Path(replacing.temporary_name(str(keystore), os.urandom))
+    left = Path(temporary.new_name(str(keystore), os.urandom))
     left.touch()
     busy = Keystore(keystore, STOCK_PASSWORDS, lock_timeout=0.1)
     with hold(str(keystore), owner=None, timeout=1), pytest.raises(KeystoreBusyError):

@@ -110,6 +110,7 @@ def _run(session: Session, arguments: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = apikey.main(list(arguments), "apikey", standalone_mode=False, obj=session)
+        session.check_confirmed()
     except (ReaderGoneError, SystemExit):  # SystemExit: Click has completed a word
         return 0
     except ApiKeyError as error:
@@ -118,12 +119,24 @@ def _run(session: Session, arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         return _wrong_usage(error, arguments)
     except OSError as error:
-        if VARIABLE not in os.environ:
+        gone = _no_folder()
+        if gone is None and VARIABLE not in os.environ:
             raise
         # Click answers a shell that completes a word, and does nothing else then.
-        session.out.error(output_failed(error))
+        session.out.error(gone or output_failed(error))
         return 1
     return code or 0
+
+
+def _no_folder() -> ApiKeyError | None:
+    """Return the error of a working directory that was deleted; None if it is there."""
+    try:
+        os.getcwd()
+    except OSError:
+        return InvalidArgumentError(
+            "The current directory does not exist any more.", hint="Change to another one: cd"
+        )
+    return None
 
 
 def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> int:

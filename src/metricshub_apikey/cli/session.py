@@ -17,6 +17,7 @@ from metricshub_apikey.errors import (
     InvalidArgumentError,
     MissingExtraError,
     NotAgreedError,
+    NotConfirmedError,
     PasswordError,
     PolicyError,
 )
@@ -60,6 +61,7 @@ class Session:
         self.output: str = "text"
         self.quiet: bool = False
         self._events: list[Event] = []
+        self._unconfirmed: list[NotConfirmedError] = []
 
     @cached_property
     def out(self) -> Output:
@@ -141,6 +143,16 @@ class Session:
 
         return RedisRecord(state)
 
+    def check_confirmed(self) -> None:
+        """
+        Raise what the disk said of a change; call it when its result, perhaps a key, is handed out.
+
+        Raises:
+            NotConfirmedError: The change is in place, but not confirmed.
+        """
+        for error in self._unconfirmed:
+            raise error
+
     def record_events(self) -> None:
         """Write down what was done; call it when its result, perhaps a key, is handed out."""
         events = self._events[:]
@@ -177,6 +189,7 @@ class Session:
             lock_timeout=LOCK_TIMEOUT if self.lock_timeout is None else self.lock_timeout,
             notify=self.out.note,
             before_commit=self.interrupts.hold,
+            unconfirmed=self._unconfirmed.append,
         )
 
     def require_terminal(self) -> None:

@@ -136,7 +136,9 @@ class Console:
         authorization = request.header(b"authorization")
         background = b"x-apikey-background" in request.said
         signing = self._signing
-        caller = signing.caller(authorization, await self._api.known(), background=background)
+        caller = signing.caller(
+            authorization, await self._api.known(), request.address, background=background
+        )
         token = authorization.partition(" ")[2].strip() if authorization else ""
         answer = await self._api.answer(request._replace(caller=caller, token=token), route)
         if caller.seconds is None:

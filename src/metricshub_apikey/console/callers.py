@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from metricshub_apikey.keys.api_key import ApiKey
@@ -49,9 +50,9 @@ class Caller(NamedTuple):
         return cls(holder.name, identity, verbs, shown=holder.shown, seconds=seconds)
 
     @classmethod
-    def of_key(cls, key: ApiKey, policy: Policy) -> Caller:
-        """Return who has sent *key*, which is accepted."""
-        roles = _roles(key, policy)
+    def of_key(cls, key: ApiKey, policy: Policy, address: str) -> Caller:
+        """Return who has sent *key*, which is accepted; a role counts within its networks."""
+        roles = [role for role in _roles(key, policy) if _reaches(role, address)]
         return cls(
             f"api_key:{key.alias}",
             f"key {fingerprint(key.secret.reveal())}",
@@ -99,6 +100,18 @@ class Caller(NamedTuple):
             raise Problem(
                 403, "forbidden", f"Your key may not change the key '{key.alias}'.", hint=SEVERAL
             )
+
+
+def _reaches(role: Role, address: str) -> bool:
+    """Return whether a role may be used from *address*; one that is unreadable fits no network."""
+    if role.networks is None:
+        return True
+    try:
+        client = ip_address(address)
+    except ValueError:
+        return False
+    client = getattr(client, "ipv4_mapped", None) or client
+    return any(client in ip_network(one, strict=False) for one in role.networks)
 
 
 def _roles(key: ApiKey, policy: Policy) -> list[Role]:

@@ -119,13 +119,16 @@ class Signing:
         user = users[name]
         return Holder(f"user:{name}", name, user.entry, name, user.may_change)
 
-    def caller(self, authorization: str | None, known: Known, *, background: bool) -> Caller:
+    def caller(
+        self, authorization: str | None, known: Known, address: str, *, background: bool
+    ) -> Caller:
         """
         Return who sends a request.
 
         Args:
             authorization: The header, as it was sent.
             known: What is known of the keystore now.
+            address: The client's address.
             background: The page asked by itself.
 
         Raises:
@@ -142,12 +145,12 @@ class Signing:
         key = known.by_fingerprint.get(fingerprint(token))
         if key is None or key.expired(to_local(self._clock())):
             raise not_signed_in("The token is not valid, or no longer.")
-        return self._key_caller(key, known)
+        return self._key_caller(key, known, address)
 
-    def _key_caller(self, key: ApiKey, known: Known) -> Caller:
+    def _key_caller(self, key: ApiKey, known: Known, address: str) -> Caller:
         policy = known.rules
         self._take(key, policy)
-        caller = Caller.of_key(key, policy)
+        caller = Caller.of_key(key, policy, address)
         if not caller.verbs and not caller.self_rotate:
             raise Problem(
                 403,
@@ -159,11 +162,11 @@ class Signing:
 
     def _take(self, key: ApiKey, policy: Policy) -> None:
         """Count a request against the key's limit; raises Problem 429."""
-        now = self._seconds()
+        now, limit = self._seconds(), policy.limit_of(key.metadata.roles)
         mark = fingerprint(key.secret.reveal())
         window = self._windows.get(mark)
-        if window is None or window.limit != policy.rate_limit:
-            window = self._windows[mark] = Window(policy.rate_limit)
+        if window is None or window.limit != limit:
+            window = self._windows[mark] = Window(limit)
         if not window.take(now):
             seconds = window.retry_after(now)
             raise Problem(

@@ -25,6 +25,7 @@ Line = tuple[float, dict[str, object]]
 MOST_WAITING = 10_000
 LONGEST_METHOD = 40
 LONGEST_PATH = 500
+LONGEST_TOOL = 128
 CLOSE_SECONDS = 2.0
 
 
@@ -54,6 +55,7 @@ class Log:
         if answer.status == 200 and not self._everything:
             return
         identity = answer.identity
+        tool = request.message and request.message.tool
         path = None if request.target is None else request.target.partition("?")[0][:LONGEST_PATH]
         self._add(
             {
@@ -63,6 +65,7 @@ class Log:
                 "principal": identity and identity.principal,
                 "method": request.method[:LONGEST_METHOD],
                 "path": path,
+                "tool": tool and tool[:LONGEST_TOOL],
             }
         )
 

@@ -15,7 +15,7 @@ from metricshub_apikey.errors import ActivityError
 from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore, Passwords
 from metricshub_apikey.policy.state import Address
 
-from .decision import Answer, Gate, Limiter, Request
+from .decision import UNREAD, Answer, Gate, Limiter, Request
 from .keyring import Keyring, Snapshot
 from .limiter import MemoryLimiter
 from .log import Form, Log
@@ -23,6 +23,8 @@ from .metrics import Metrics
 from .usage import Times, Uses
 
 if TYPE_CHECKING:
+    from metricshub_apikey.policy.access import IpNetwork
+
     from .redis.limiter import RedisLimiter
 
 FLUSH_SECONDS = 10.0
@@ -46,6 +48,8 @@ class Settings:
         limits: Whether requests are counted at all.
         log_form: `text` or `json`.
         log_all: Log every decision, not only those that refuse.
+        public: What needs no key, besides what the policy says.
+        trusted: The networks of the proxies, whose own addresses are not their clients'.
     """
 
     keystore: str
@@ -56,6 +60,8 @@ class Settings:
     limits: bool = True
     log_form: Form = "text"
     log_all: bool = False
+    public: tuple[str, ...] = ()
+    trusted: tuple[IpNetwork, ...] = ()
 
 
 class Record(Protocol):
@@ -82,6 +88,7 @@ class Service:
         self.keyring = Keyring(
             Keystore(settings.keystore, settings.passwords),
             settings.policy,
+            public=settings.public,
             report=self.log.say,
         )
         self.metrics = Metrics(self.keyring)
@@ -92,7 +99,9 @@ class Service:
         self._shared: RedisLimiter | None = None
         if settings.state is not None:
             self._share(settings.state, settings)
-        self.gate = Gate(self.keyring, self._limiter, used=self._uses.note)
+        self.gate = Gate(
+            self.keyring, self._limiter, used=self._uses.note, trusted=settings.trusted
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._tidied: Snapshot | None = None
@@ -115,8 +124,9 @@ class Service:
         if self._loop is not asyncio.get_running_loop():
             await self.start()
         answer = await self.gate.decide(request)
-        self.metrics.decisions[answer.reason] += 1
-        self.log.decision(request, answer)
+        if answer is not UNREAD:
+            self.metrics.decisions[answer.reason] += 1
+            self.log.decision(request, answer)
         return answer
 
     async def start(self) -> None:

@@ -23,8 +23,8 @@ from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.prefixed import check_prefix
 
-from .permission import Permission
-from .rules import MANAGE, STOCK, KeyFormat, Policy, RateLimit, Role
+from .permission import Permission, path_expression
+from .rules import MANAGE, STOCK, KeyFormat, Mcp, Policy, RateLimit, Role
 from .state import parse as parse_state
 
 FILE_NAME = "apikey.toml"
@@ -32,7 +32,7 @@ ENVIRONMENT_VARIABLE = "METRICSHUB_APIKEY_POLICY"
 MAX_SIZE = 1 << 20
 HIGHEST_RATE = 1_000_000
 
-TOP = ("enforced", "state", "keys", "roles", "rate_limit")
+TOP = ("enforced", "state", "keys", "roles", "gateway", "mcp", "rate_limit")
 KEYS = (
     "require_expiry",
     "default_lifetime",
@@ -42,14 +42,19 @@ KEYS = (
     "format",
     "prefix",
 )
-ROLE = ("description", "allow", "manage", "may_grant", "self_rotate")
 RATE_LIMIT = ("requests_per_minute", "burst_per_second")
+MANAGING = ("manage", "may_grant", "self_rotate")
+ROLE = ("description", "allow", "tools", "networks", *RATE_LIMIT, *MANAGING)
+GATEWAY = ("public",)
+MCP = ("paths", "streams")
 
 HOMES = {
     **dict.fromkeys(TOP, "at the top of the file, above all tables"),
     **dict.fromkeys(KEYS, "in [keys]"),
     **dict.fromkeys(ROLE, "in the table of a role, such as [roles.read-only]"),
-    **dict.fromkeys(RATE_LIMIT, "in [rate_limit]"),
+    **dict.fromkeys(RATE_LIMIT, "in [rate_limit], or in the table of a role"),
+    **dict.fromkeys(GATEWAY, "in [gateway]"),
+    **dict.fromkeys(MCP, "in [mcp]"),
 }
 """Where each key belongs: whoever appends one to the file puts it into the last table."""
 
@@ -109,7 +114,7 @@ def load(path: str) -> Policy:
     try:
         snapshot = read(path, MAX_SIZE)
     except KeystoreError as error:
-        raise PolicyError(f"{path} {error.message}.") from error
+        raise PolicyError(error.message) from error
     except PermissionError as error:
         hint = ownership.access_hint(path)
         raise PolicyError(f"Access denied to {path}.", hint=hint) from error
@@ -144,6 +149,13 @@ def parse(text: str, path: str) -> Policy:
         roles = {name: _read_role(name, role) for name, role in top["roles"].table().items()}
         _check_grants(roles, top["roles"].table())
         policy = policy._replace(roles=roles)
+    if "gateway" in top:
+        gateway = top["gateway"].members(GATEWAY, HOMES)
+        policy = policy._replace(public=_texts(gateway.get("public"), _public))
+    if "mcp" in top:
+        places = top["mcp"].members(MCP, HOMES)
+        mcp = {name: _texts(value, _mcp_path) for name, value in places.items()}
+        policy = policy._replace(mcp=Mcp(**mcp))
     if "rate_limit" in top:
         limits = top["rate_limit"].members(RATE_LIMIT, HOMES)
         rates = {name: value.number(HIGHEST_RATE) for name, value in limits.items()}
@@ -219,20 +231,24 @@ def _read_role(name: str, role: Value) -> Role:
     except InvalidArgumentError as error:
         raise role.error(error.message) from None
     members = role.members(ROLE, HOMES)
-    description, flag = members.get("description"), members.get("self_rotate")
+    description, networks = members.get("description"), members.get("networks")
+    if networks is not None and not networks.items():
+        raise networks.expected("at least one network, such as 10.0.0.0/8")
     return Role(
         None if description is None else description.checked(_description),
-        _texts(members, "allow", _rule),
-        _texts(members, "manage", _manage),
-        _texts(members, "may_grant", _granted),
-        flag is not None and flag.flag(),
+        _texts(members.get("allow"), _rule),
+        _texts(members.get("tools"), _tool),
+        None if networks is None else _texts(networks, _network),
+        manage=_texts(members.get("manage"), _manage),
+        may_grant=_texts(members.get("may_grant"), _granted),
+        self_rotate="self_rotate" in members and members["self_rotate"].flag(),
+        **{name: members[name].number(HIGHEST_RATE) for name in RATE_LIMIT if name in members},
     )
 
 
-def _texts(members: Mapping[str, Value], name: str, check: Callable[[str], str]) -> tuple[str, ...]:
-    """Return the texts in a list, each checked; none where the list is not there."""
-    found = members.get(name)
-    return () if found is None else tuple(text.checked(check) for text in found.items())
+def _texts(value: Value | None, check: Callable[[str], str]) -> tuple[str, ...]:
+    """Return a list of texts, each as *check* returns it; nothing where there is no list."""
+    return () if value is None else tuple(one.checked(check) for one in value.items())
 
 
 def _manage(text: str) -> str:
@@ -253,4 +269,32 @@ def _description(text: str) -> str:
 
 def _rule(text: str) -> str:
     Permission([text])
+    return text
+
+
+def _tool(text: str) -> str:
+    from .access import check_tool
+
+    check_tool(text)
+    return text
+
+
+def _network(text: str) -> str:
+    from .access import read_network
+
+    return str(read_network(text))
+
+
+def _public(text: str) -> str:
+    from .access import check_public
+
+    check_public(text)
+    return text
+
+
+def _mcp_path(text: str) -> str:
+    try:
+        path_expression(text)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"'{text}' is not a path: {error.message}") from None
     return text

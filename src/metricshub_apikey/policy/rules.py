@@ -23,6 +23,7 @@ from metricshub_apikey.keys.expiry import after, lifetime, text
 from metricshub_apikey.keys.value import new_key
 
 if TYPE_CHECKING:
+    from .access import Access, Paths
     from .permission import Permission
     from .state import Address
 
@@ -50,33 +51,43 @@ class Breach(NamedTuple):
 
 class Role(NamedTuple):
     """
-    What one role is for, and what it allows.
+    What one role is for, and what it permits; one role must fit a request wholly.
 
     Attributes:
-        description: What it is for.
-        allow: The requests it allows, as rules of `Permission`.
-        manage: What it may do with other keys through the console's API; `MANAGE` has the words.
+        description: For people.
+        allow: Which requests, as rules of `Permission`.
+        tools: Which MCP tools it may call, as patterns of `fnmatch`.
+        networks: From where it may be used; None means from anywhere.
+        requests_per_minute: Instead of the policy's; None where the role does not say.
+        burst_per_second: Likewise.
+        manage: What it may do with other keys through the console; `MANAGE` has the words.
         may_grant: The roles that keys it manages may have.
         self_rotate: Whether a key may rotate itself.
     """
 
     description: str | None = None
     allow: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    networks: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    burst_per_second: int | None = None
     manage: tuple[str, ...] = ()
     may_grant: tuple[str, ...] = ()
     self_rotate: bool = False
 
     @property
-    def permission(self) -> Permission:
-        """The rules, compiled once."""
-        return _compiled(self.allow)
+    def access(self) -> Access:
+        """What it permits, compiled once."""
+        return _access(self.allow, self.tools, self.networks)
 
 
 @lru_cache(maxsize=1024)
-def _compiled(rules: tuple[str, ...]) -> Permission:
-    from .permission import Permission
+def _access(
+    allow: tuple[str, ...], tools: tuple[str, ...], networks: tuple[str, ...] | None
+) -> Access:
+    from .access import Access
 
-    return Permission(rules)
+    return Access(allow, tools=tools, networks=networks)
 
 
 class RateLimit(NamedTuple):
@@ -84,6 +95,43 @@ class RateLimit(NamedTuple):
 
     requests_per_minute: int = 1_000
     burst_per_second: int = 100
+
+
+class Mcp(NamedTuple):
+    """
+    Where MCP is spoken.
+
+    Attributes:
+        paths: The endpoints that take messages.
+        streams: The endpoints that only send events.
+    """
+
+    paths: tuple[str, ...] = ("/mcp", "/mcp/message")
+    streams: tuple[str, ...] = ("/sse",)
+
+    @property
+    def all(self) -> Paths:
+        """All of them, compiled once."""
+        return _paths(self.paths + self.streams)
+
+    @property
+    def messages(self) -> Paths:
+        """The endpoints that take messages, compiled once."""
+        return _paths(self.paths)
+
+
+@lru_cache(maxsize=64)
+def _paths(patterns: tuple[str, ...]) -> Paths:
+    from .access import Paths
+
+    return Paths(patterns)
+
+
+@lru_cache(maxsize=64)
+def _compiled(rules: tuple[str, ...]) -> Permission:
+    from .permission import Permission
+
+    return Permission(rules)
 
 
 class Policy(NamedTuple):
@@ -102,6 +150,8 @@ class Policy(NamedTuple):
         prefix: The beginning of prefixed keys.
         roles: What each role means; None means that any name passes, and allows everything.
         rate_limit: How many requests the gateway lets through.
+        public: What needs no key, as rules of `Permission`.
+        mcp: Where MCP is spoken.
         state: The server that gateways share; None where each is alone.
         default_lifetime_text: The default, as written.
         max_lifetime_text: The limit, as written.
@@ -118,6 +168,8 @@ class Policy(NamedTuple):
     prefix: str = DEFAULT_PREFIX
     roles: Mapping[str, Role] | None = None
     rate_limit: RateLimit = RateLimit()
+    public: tuple[str, ...] = ()
+    mcp: Mcp = Mcp()
     state: Address | None = None
     default_lifetime_text: str | None = None
     max_lifetime_text: str | None = None
@@ -208,21 +260,72 @@ class Policy(NamedTuple):
             return new_prefixed_key(self.prefix, random_bytes)
         return new_key(random_bytes)
 
-    def permits(self, roles: Sequence[str], method: str, path: str) -> bool:
+    def refusal(
+        self, roles: Sequence[str], method: str, path: str, tool: str | None = None
+    ) -> str | None:
         """
-        Return whether a key with these roles may make a request.
+        Return why none of these roles permits a request, by a stable name; None if one does.
 
-        Where no roles are defined every key may; where they are, a key without one may nothing.
+        Where no roles are defined every key may do everything; where they are, a key without one
+        may do nothing. From where the request comes is not asked here.
 
         Args:
             roles: The roles of the key; those that the rules do not know allow nothing.
             method: As in the request.
             path: As `permission.normalise` returned it.
+            tool: The MCP tool that it calls, if it does.
         """
         if self.roles is None:
-            return True
-        known = self.roles
-        return any(known[role].permission.allows(method, path) for role in roles if role in known)
+            return None
+        from .access import Access, refusal
+
+        known = [self.roles[role] for role in roles if role in self.roles]
+        return refusal(
+            [Access(role.allow, tools=role.tools) for role in known], method, path, tool=tool
+        )
+
+    def limit_of(self, roles: Sequence[str]) -> RateLimit:
+        """
+        Return how many requests a key with these roles may make.
+
+        Of each figure the smallest one among the roles applies, and the policy's own where none of
+        them says any.
+        """
+        known = [self.roles[role] for role in roles if role in self.roles] if self.roles else []
+        minutes = [role.requests_per_minute for role in known if role.requests_per_minute]
+        seconds = [role.burst_per_second for role in known if role.burst_per_second]
+        if not minutes and not seconds:
+            return self.rate_limit
+        minute, second = self.rate_limit
+        return RateLimit(min(minutes, default=minute), min(seconds, default=second))
+
+    def is_public(self, method: str, path: str) -> bool:
+        """
+        Return whether a request needs no key.
+
+        On an MCP path only OPTIONS can be public: every other method could carry a message.
+
+        Args:
+            method: As in the request.
+            path: As `permission.normalise` returned it.
+        """
+        if not self.public or not _compiled(self.public).allows(method, path):
+            return False
+        return method == "OPTIONS" or not self.mcp.all.covers(path)
+
+    def remarks(self) -> list[str]:
+        """Return what an administrator should know of the roles, each a sentence."""
+        if self.roles is None:
+            return ["No roles are defined: every key may do everything."]
+        paths = [path.replace("*", "x") for path in self.mcp.paths]
+        return [
+            f"The role '{name}' allows an MCP path ({path}) but has no 'tools' line: "
+            "it may call no tool."
+            for name, role in self.roles.items()
+            if not role.tools
+            for path in [next((one for one in paths if role.access.allows("POST", one)), None)]
+            if path
+        ]
 
     @classmethod
     def none(cls) -> Policy:
@@ -257,6 +360,8 @@ def describe(policy: Policy) -> list[tuple[str, str]]:
         ("Roles", f"{'required' if policy.require_role else 'optional'}; {roles}"),
         *((f"Role {name}", _allowed(role)) for name, role in (policy.roles or {}).items()),
         ("Rate limit", f"{minute:,} requests a minute, {second:,} a second"),
+        *([("Public", ", ".join(policy.public))] if policy.public else []),
+        *([("MCP", _mcp(policy.mcp))] if policy.mcp != Mcp() else []),
         *([("State", str(policy.state))] if policy.state else []),
     ]
 
@@ -272,15 +377,28 @@ def _expiry(policy: Policy) -> str:
     return ", ".join(parts) + choices
 
 
+def _mcp(mcp: Mcp) -> str:
+    return ", ".join(mcp.paths + mcp.streams) or "no path is looked into"
+
+
 def _allowed(role: Role) -> str:
-    said = ", ".join(role.allow) or "nothing"
+    parts = [", ".join(role.allow) or "nothing"]
+    if role.tools:
+        parts.append(f"tools {', '.join(role.tools)}")
+    if role.networks is not None:
+        parts.append(f"from {', '.join(role.networks)}")
+    if role.requests_per_minute is not None:
+        parts.append(f"{role.requests_per_minute:,} requests a minute")
+    if role.burst_per_second is not None:
+        parts.append(f"{role.burst_per_second:,} a second")
     if role.manage:
-        said += f"; manages keys ({', '.join(role.manage)})"
+        parts.append(f"manages keys ({', '.join(role.manage)})")
     if role.may_grant:
-        said += f" with {', '.join(role.may_grant)}"
+        parts.append(f"grants {', '.join(role.may_grant)}")
     if role.self_rotate:
-        said += "; rotates itself"
-    return f"{role.description}: {said}" if role.description else said
+        parts.append("rotates itself")
+    allowed = "; ".join(parts)
+    return f"{role.description}: {allowed}" if role.description else allowed
 
 
 def document(policy: Policy) -> dict[str, object]:
@@ -301,20 +419,19 @@ def document(policy: Policy) -> dict[str, object]:
             "format": policy.format,
             "prefix": policy.prefix if policy.format == "prefixed" else None,
         },
-        "roles": roles
-        and {
-            name: {
-                "description": role.description,
-                "allow": list(role.allow),
-                "manage": list(role.manage),
-                "may_grant": list(role.may_grant),
-                "self_rotate": role.self_rotate,
-            }
-            for name, role in roles.items()
-        },
+        "roles": roles and {name: _role_document(role) for name, role in roles.items()},
         "rate_limit": policy.rate_limit._asdict(),
+        "gateway": {"public": list(policy.public)},
+        "mcp": {"paths": list(policy.mcp.paths), "streams": list(policy.mcp.streams)},
+        "remarks": policy.remarks(),
         "state": policy.state and str(policy.state),
     }
+
+
+def _role_document(role: Role) -> dict[str, object]:
+    networks = None if role.networks is None else list(role.networks)
+    lists = {"allow": list(role.allow), "tools": list(role.tools), "networks": networks}
+    return {**role._asdict(), **lists}
 
 
 def _seconds(length: timedelta | None) -> int | None:

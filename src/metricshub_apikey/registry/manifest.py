@@ -108,7 +108,7 @@ def _data(path: str, name: str, stdin: BinaryIO) -> bytes:
             return data
         snapshot = read(path, MAX_SIZE)
     except KeystoreError as error:
-        raise ManifestError(f"{name} {error.message}.") from error
+        raise ManifestError(error.message) from error
     except OSError as error:
         raise ManifestError(f"{name} cannot be read: {error.strerror}.") from error
     if snapshot is None:

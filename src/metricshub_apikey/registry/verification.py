@@ -34,7 +34,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         reason: A stable name for scripts: `accepted`, `malformed`, `mistyped`, `unknown`,
-            `expired`, `revoked`, `rotated`, `no-role` or `not-permitted`.
+            `expired`, `revoked`, `rotated`, `no-role`, `not-permitted` or `tool-not-permitted`.
         sentence: The same for people.
         key: Which key it is, where it is in the keystore.
     """
@@ -50,10 +50,18 @@ class Verdict(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """What a key must be allowed besides: these roles, and this request (`POST /api/x`)."""
+    """
+    What a key must be allowed besides.
+
+    Attributes:
+        roles: Which it must have.
+        request: What one of its roles must permit, such as `POST /mcp`.
+        tool: The MCP tool that this request calls.
+    """
 
     roles: Sequence[str] = ()
     request: str | None = None
+    tool: str | None = None
 
 
 def token_in(line: str) -> str:
@@ -113,9 +121,13 @@ def _allowed(key: ApiKey, policy: Policy, demand: Demand) -> Verdict | None:
         return None
     method, _, target = demand.request.partition(" ")
     try:
-        permitted = policy.permits(key.metadata.roles, method, permission.normalise(target.strip()))
+        path = permission.normalise(target.strip())
     except InvalidArgumentError as error:
         return Verdict("not-permitted", f"no role permits such a path: {error.message}", key)
-    if not permitted:
-        return Verdict("not-permitted", f"none of its roles permits {demand.request}", key)
+    reason = policy.refusal(key.metadata.roles, method, path, demand.tool)
+    if reason == "tool-not-permitted":
+        asked = f"the tool {demand.tool} with {demand.request}"
+        return Verdict(reason, f"none of its roles permits {asked}", key)
+    if reason is not None:
+        return Verdict(reason, f"none of its roles permits {demand.request}", key)
     return None

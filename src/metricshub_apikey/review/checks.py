@@ -22,7 +22,7 @@ from metricshub_apikey.errors import (
     UnsafeLocationError,
     UnsupportedError,
 )
-from metricshub_apikey.files import lock, ownership, replacing
+from metricshub_apikey.files import leftovers, lock, ownership, temporary
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import to_local
@@ -81,14 +81,15 @@ def check_file(path: str) -> Iterator[Finding]:
     try:
         ownership.check_directory(path, lock.lock_path(path))
     except UnsafeLocationError as error:
-        yield Finding("directory", Severity.CRITICAL, f"{path} {error.message}.", error.hint)
+        yield Finding("directory", Severity.CRITICAL, error.message, error.hint)
     else:
         yield Finding("directory", Severity.OK, "Nobody else can replace the file.")
     if sys.platform != "win32":
         yield _check_mode(path)
-    leftovers = replacing.leftovers(path) + replacing.leftovers(database.path_beside(path))
-    if leftovers:
-        sentence = f"{_some(leftovers)}: left by a writer that was killed."
+    left = [one.name for one in leftovers.find(path) if not one.written_to]
+    left += temporary.names(database.path_beside(path))
+    if left:
+        sentence = f"{_some(left)}: left by a writer that was killed."
         yield Finding("leftovers", Severity.WARNING, sentence, "Remove them: apikey check --fix")
 
 
@@ -191,6 +192,9 @@ def check_policy(keys: Iterable[ApiKey], policy: Policy | PolicyError) -> Iterat
         yield Finding("policy", Severity.WARNING, sentence, "See: apikey policy check", guilty)
     else:
         yield Finding("policy", Severity.OK, f"Every key keeps {policy.path}.")
+    severity = Severity.WARNING if policy.enforced else Severity.OK
+    for remark in policy.remarks():
+        yield Finding("roles", severity, remark, "See: apikey policy show")
 
 
 def breaches(key: ApiKey, policy: Policy) -> list[str]:
@@ -282,10 +286,11 @@ def examine(
     try:
         store = keystore.read()
         if not os.path.exists(keystore.path):
-            raise ReadFailedError("does not exist").at(keystore.path)
+            raise ReadFailedError(f"{keystore.path} does not exist.")
         with keystore.named_in_errors():
             keys = tuple(entries.read(store, entries.by_alias(store)).values())
         file_findings = list(check_file(keystore.path))
+        unfinished = keystore.unfinished(store)
     except (DamagedError, NotAKeystoreError, UnsupportedError, LimitError) as error:
         return Report((Finding("opens", Severity.CRITICAL, error.message, error.hint),))
     except (KeystoreError, OSError) as error:
@@ -295,6 +300,7 @@ def examine(
     findings = [
         Finding("opens", Severity.OK, f"The keystore opens: {count}."),
         *file_findings,
+        *(Finding("leftovers", Severity.CRITICAL, told) for told in unfinished),
         *check_entries(store, keys),
         *check_expiry(keys, now=to_local(now), thresholds=thresholds),
         *check_use(keys, usage, now=now),

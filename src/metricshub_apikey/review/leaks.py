@@ -311,7 +311,7 @@ class _Reader(NamedTuple):
                 return
             with opened(file.path) as descriptor:
                 if descriptor is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise NotAKeystoreError
+                    raise NotAKeystoreError(f"{file.path} is not a regular file.")
                 yield from self._text(file, partial(os.read, descriptor))
         except NotAKeystoreError:
             self.skipped(file.path, "it is no longer a regular file")

@@ -15,7 +15,7 @@ from metricshub_apikey.errors import (
     InvalidArgumentError,
     WriteFailedError,
 )
-from metricshub_apikey.files import ownership, reading, replacing
+from metricshub_apikey.files import leftovers, ownership, reading, temporary
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.entries import RandomBytes
@@ -48,7 +48,7 @@ def repair(keystore: Keystore, journal: Journal, now: datetime) -> list[str]:
 
 def _repair(keystore: Keystore, path: str, journal: Journal, now: datetime) -> list[str]:
     database = path_beside(path)
-    left = replacing.leftovers(path) + replacing.leftovers(database)
+    left = temporary.names(path) + temporary.names(database)
     mended = keystore.update(lambda store: _mend_expiries(store, keystore.random_bytes))
     journal.write("fix", mended, now, "expiry")
     done = [
@@ -56,8 +56,8 @@ def _repair(keystore: Keystore, path: str, journal: Journal, now: datetime) -> l
         for key in mended
         if key.expires_on
     ]
-    replacing.remove_leftovers(database)
-    gone = set(left) - {*replacing.leftovers(path), *replacing.leftovers(database)}
+    leftovers.remove(database)
+    gone = set(left) - {*temporary.names(path), *temporary.names(database)}
     return done + [f"{name} is removed." for name in sorted(gone)] + _tighten(path)
 
 
@@ -74,13 +74,27 @@ def _tighten(path: str) -> list[str]:
         if kept == mode:
             return []
         os.fchmod(descriptor, kept)
+        now = stat.S_IMODE(os.fstat(descriptor).st_mode)
     except PermissionError as error:
+        if os.geteuid() in {0, os.fstat(descriptor).st_uid} and not (
+            ownership.is_immutable(descriptor)
+        ):
+            raise _no_modes(path, mode) from error
         raise AccessDeniedError(
             f"Access denied to {path}.", hint=ownership.access_hint(path)
         ) from error
     finally:
         os.close(descriptor)
+    if now != kept:  # Some shares accept a new mode, and ignore it.
+        raise _no_modes(path, now)
     return [f"The file's mode is now {kept:04o}."]
+
+
+def _no_modes(path: str, mode: int) -> WriteFailedError:
+    return WriteFailedError(
+        f"{path} keeps the mode {mode:04o}: its file system has no modes of its own.",
+        hint="Mount that file system with a mode that leaves others out (file_mode=, umask=).",
+    )
 
 
 def _mend_expiries(store: Store, random_bytes: RandomBytes) -> list[ApiKey]:

@@ -10,10 +10,12 @@ from metricshub_apikey.cli.options import CommandGroup, common_options, pass_ses
 from metricshub_apikey.cli.output import green, show_text
 from metricshub_apikey.cli.result import Document, Result
 from metricshub_apikey.cli.session import Session
+from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.files.new_file import write_public
 from metricshub_apikey.formats.visible import escape
+from metricshub_apikey.keys.prefixed import check_prefix
 from metricshub_apikey.policy.rules import Policy, describe, document
-from metricshub_apikey.policy.templates import NAMES
+from metricshub_apikey.policy.templates import NAMES, PREFIX
 from metricshub_apikey.policy.templates import template as template_text
 from metricshub_apikey.review.checks import all_breaches
 
@@ -48,7 +50,8 @@ class Rules(Result):
         """Return one rule a line."""
         pairs = describe(self.policy)
         width = max(len(name) for name, _ in pairs) + 1
-        return [f"{escape(f'{name}:'):{width}} {escape(said)}" for name, said in pairs]
+        shown = [f"{escape(f'{name}:'):{width}} {escape(said)}" for name, said in pairs]
+        return shown + [escape(remark) for remark in self.policy.remarks()]
 
 
 class Breaches(Result):
@@ -73,6 +76,14 @@ class Breaches(Result):
         return lines or ["Every key keeps the policy."]
 
 
+def _prefix(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        check_prefix(value)
+    except InvalidArgumentError as error:
+        raise click.BadParameter(error.message, context, parameter) from None
+    return value
+
+
 @click.group("policy", cls=CommandGroup, invoke_without_command=True)
 @common_options()
 @click.pass_context
@@ -95,18 +106,24 @@ def command(context: click.Context) -> None:
     default="stock",
     help="stock asks for nothing; strict for an expiry and a role. Default: stock.",
 )
+@click.option(
+    "--prefix",
+    default=PREFIX,
+    callback=_prefix,
+    help=f"How new keys begin where the policy asks for prefixed ones. Default: {PREFIX}",
+)
 @common_options()
 @pass_session
-def init(session: Session, *, template: str) -> None:
+def init(session: Session, *, template: str, prefix: str) -> None:
     """
-    Write a commented policy file beside the keystore.
+    Write a commented policy file beside the keystore; an empty one that is there is replaced.
 
     \b
     Example:
-      apikey policy init --template strict
+      apikey policy init --template strict --prefix acme_
     """
     path = session.policy_path
-    write_public(path, template_text(template).rstrip("\n"))
+    write_public(path, template_text(template, prefix).rstrip("\n"), replace_empty=True)
     session.out.show(Written(path, template), done="The policy file has been written")
 
 
@@ -138,5 +155,7 @@ def check(session: Session) -> int:
       apikey policy check
     """
     found = all_breaches(session.keys.list(), session.policy)
+    for remark in session.policy.remarks():
+        session.out.note(remark)
     session.out.show(Breaches(found, session.location.path))
     return 1 if found else 0

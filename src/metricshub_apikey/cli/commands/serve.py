@@ -10,7 +10,7 @@ import click
 
 from metricshub_apikey.cli.options import FILE, Command, common_options, pass_session, state_option
 from metricshub_apikey.cli.session import Session
-from metricshub_apikey.errors import MissingExtraError
+from metricshub_apikey.errors import InvalidArgumentError, MissingExtraError
 from metricshub_apikey.policy.file import named_policy
 
 if TYPE_CHECKING:
@@ -28,6 +28,19 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise click.BadParameter(f"'{value}' is not HOST:PORT.", context, parameter)
     return host, int(port)
+
+
+def _public(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    from metricshub_apikey.policy.access import check_public
+
+    try:
+        for rule in value:
+            check_public(rule)
+    except InvalidArgumentError as error:
+        raise click.BadParameter(error.message, context, parameter) from None
+    return value
 
 
 @click.command("serve", cls=Command)
@@ -55,6 +68,13 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
     default="local",
     help="Without an answer of the state: count here, or refuse. Default: local.",
 )
+@click.option(
+    "--public",
+    metavar="RULE",
+    multiple=True,
+    callback=_public,
+    help="What needs no key, such as 'OPTIONS /**'; may be given several times.",
+)
 @click.option("--no-limits", is_flag=True, help="Do not count requests.")
 @click.option("--log-all", is_flag=True, help="Log every decision, not only refusals.")
 @click.option(
@@ -73,6 +93,7 @@ def command(
     bind: tuple[str, int],
     trusted: str | None,
     state_failure: StateFailure,
+    public: tuple[str, ...],
     no_limits: bool,
     log_all: bool,
     **where: Any,  # noqa: ANN401 - the other fields of Listen
@@ -106,5 +127,7 @@ def command(
         limits=not no_limits,
         log_form=session.out.form.log_form,
         log_all=log_all,
+        public=public,
+        trusted=tuple(listen.networks),
     )
     server.serve(settings, listen)

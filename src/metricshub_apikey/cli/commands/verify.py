@@ -66,10 +66,13 @@ class Verified(Result):
 @click.option(
     "--request", metavar='"METHOD PATH"', help="One of its roles must permit that request."
 )
+@click.option("--tool", metavar="NAME", help="That request calls this MCP tool.")
 @state_option
 @common_options()
 @pass_session
-def command(session: Session, *, roles: tuple[str, ...], request: str | None) -> int:
+def command(
+    session: Session, *, roles: tuple[str, ...], request: str | None, tool: str | None
+) -> int:
     """
     Read a key from standard input, and tell whose it is.
 
@@ -82,6 +85,7 @@ def command(session: Session, *, roles: tuple[str, ...], request: str | None) ->
     """
     if request is not None and " " not in request:
         raise InvalidArgumentError("A request is a method and a path, such as 'POST /api/x'.")
+    _check_tool(session, request, tool)
     token = token_in(session.read_secret("Key"))
     keys = session.keys.list()
     warn_of_unreadable(session.out, keys)
@@ -90,10 +94,22 @@ def command(session: Session, *, roles: tuple[str, ...], request: str | None) ->
         keys,
         now=session.now,
         policy=session.policy,
-        demand=Demand(roles, request),
+        demand=Demand(roles, request, tool),
         history=session.history,
     )
     usage = session.usage if session.out.form.has_all_fields else Usage()
     result = Verified(verdict, usage, keystore=session.location.path, now=session.now)
     session.out.show(result)
     return 0 if verdict.accepted else 1
+
+
+def _check_tool(session: Session, request: str | None, tool: str | None) -> None:
+    """Refuse a tool without the request of an MCP path that calls it."""
+    if tool is None:
+        return
+    target = (request or "").partition(" ")[2].strip()
+    if not session.policy.mcp.all.covers(target):
+        paths = ", ".join(session.policy.mcp.paths) or "there are none"
+        raise InvalidArgumentError(
+            "--tool needs a --request of an MCP path.", hint=f"The MCP paths are: {paths}."
+        )
