@@ -254,11 +254,11 @@ def test_a_directory_for_all(past: ApiKeys, keystore: Path) -> None:
 def test_a_killed_writer(
     past: ApiKeys, keystore: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """What a writer leaves that was killed before the rename is a warning."""
+    """What a writer leaves that was killed before the exchange is a warning."""
     if not shutil.which("strace"):
         missing("killing the command at a system call needs strace")
     past.create("ci")
-    inject = "rename:signal=KILL:when=1"
+    inject = "renameat2:signal=KILL:when=1"
     run_traced(["create", "x"], log=tmp_path / "log", environment=environment, inject=inject)
     report = report_of(past)
     assert [(check, severity) for check, severity, _ in bad(report)] == [("leftovers", WARNING)]
