@@ -26,7 +26,8 @@ from places import VECTORS
 from stock import Stock
 
 STRICT = template("strict")
-ROLES = "Hint: The roles are: read-only, metrics-writer, alert-manager, chat-bot, full-access.\n"
+KNOWN = "read-only, metrics-writer, alert-manager, chat-bot, full-access"
+ROLES = f"Hint: The roles are: {KNOWN}.\n"
 CHOICES = "Hint: The choices are: 30d, 60d, 90d, 180d, 1y.\n"
 WRITER = ("--role", "metrics-writer")
 
