@@ -272,13 +272,13 @@ def test_the_default_lifetime(run: Run, strict: Path, registry: ApiKeys) -> None
 
 
 def test_prefixed_keys(run: Run, strict: Path, keystore: Path, stock: Stock) -> None:
-    """New keys have the prefix, 63 characters and a checksum, and a stock server knows them."""
+    """New keys have the prefix, 43 random characters and a checksum, and a stock server knows them."""
     assert strict.exists()
     key = run("create", "ci", *WRITER, "-q").stdout.strip()
     rotated = run("rotate", "ci", "-q").stdout.strip()
     for made, alias in ((key, "ci.prev"), (rotated, "ci")):
         assert re.fullmatch("metricshub_[0-9A-Za-z]{49}", made)
-        assert (len(made), is_intact(made)) == (63, True)
+        assert (len(made), is_intact(made)) == (60, True)
         assert stock.ask("find", keystore, made) == [f"accepted {alias}"]
 
 
