@@ -272,7 +272,7 @@ def test_the_default_lifetime(run: Run, strict: Path, registry: ApiKeys) -> None
 
 
 def test_prefixed_keys(run: Run, strict: Path, keystore: Path, stock: Stock) -> None:
-    """New keys have the prefix, 43 random characters and a checksum, and a stock server knows them."""
+    """New keys have the prefix and a checksum, and a stock server knows them."""
     assert strict.exists()
     key = run("create", "ci", *WRITER, "-q").stdout.strip()
     rotated = run("rotate", "ci", "-q").stdout.strip()
