@@ -295,8 +295,9 @@ def test_every_metric_is_in_the_page(run: Run, keystore: Path) -> None:
 
 def test_every_rule_of_the_policy_is_in_the_page() -> None:
     """POLICY lists all that a policy file can say."""
-    tables = {"keys", "roles", "rate_limit"}
+    tables = {"keys", "roles", "gateway", "mcp", "rate_limit"}
     known = {*policy_file.TOP, *policy_file.KEYS, *policy_file.ROLE, *policy_file.RATE_LIMIT}
+    known |= {*policy_file.GATEWAY, *policy_file.MCP}
     heads = "\n".join(re.findall(r"^\.It Li .*$", section("POLICY"), re.MULTILINE))
 
     assert literals(heads) == known - tables

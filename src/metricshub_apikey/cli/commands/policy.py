@@ -108,6 +108,7 @@ def command(context: click.Context) -> None:
 )
 @click.option(
     "--prefix",
+    metavar="PREFIX",
     default=PREFIX,
     callback=_prefix,
     help=f"How new keys begin where the policy asks for prefixed ones. Default: {PREFIX}",
