@@ -91,7 +91,7 @@ def prometheus_lines(report: Report, view: View) -> Iterator[str]:
         "apikey_expiry_timestamp_seconds",
         "When each API key expires; keys without an expiry are left out.",
         [
-            ({"alias": key.alias}, instants(key.expires_on)[0].timestamp())
+            ({"alias": key.alias}, instants(key.expires_on, now.zone)[0].timestamp())
             for key in keys
             if key.expires_on
         ],
@@ -128,7 +128,7 @@ def show_log(view: View, events: Sequence[Event], *, database: str) -> None:
         found = [{**event._asdict(), "at": utc_text(event.at)} for event in events]
         return out.document({"database": database, "events": found})
     rows = [
-        (text(to_local(one.at)), one.actor, one.action, one.alias, one.details or "")
+        (text(to_local(one.at, view.now.zone)), one.actor, one.action, one.alias, one.details or "")
         for one in events
     ]
     if out.form is Form.CSV:
@@ -169,7 +169,7 @@ def show_verdict(view: View, verdict: Verdict) -> None:
     if verdict.accepted and key is not None:
         sentence = f"accepted ({expiry_phrase(key.expires_on, view.now)})"
         rotated = key.metadata.rotated_at
-        sentence += f"; rotated at {text(to_local(rotated))}" if rotated else ""
+        sentence += f"; rotated at {text(to_local(rotated, view.now.zone))}" if rotated else ""
     else:
         sentence = f"refused ({escape(verdict.sentence)})"
     return view.out.lines([name + sentence])

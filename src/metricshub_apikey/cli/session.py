@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,9 +19,10 @@ from metricshub_apikey.errors import (
     PasswordError,
     PolicyError,
 )
-from metricshub_apikey.keys.expiry import to_local
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.keystore import LOCK_TIMEOUT, Keystore, ignore_note
+from metricshub_apikey.keystore.local_time import ServerZone, server_zone
 from metricshub_apikey.keystore.location import Location, find_keystore
 from metricshub_apikey.keystore.passwords import STANDARD_INPUT, read_passwords
 from metricshub_apikey.policy.rules import STOCK, Policy
@@ -56,6 +56,7 @@ class Session:
         self.password_file: str | None = None
         self.policy_file: str | None = None
         self.state_url: str | None = None
+        self.timezone: str | None = None
         self.lock_timeout: float | None = None
         self.color: str = "auto"
         self.output: str = "text"
@@ -182,7 +183,9 @@ class Session:
 
     def _open(self, policy: Policy) -> ApiKeyRegistry:
         journal = Journal(lambda: caller(os.environ), self._events.extend)
-        return ApiKeyRegistry(self._keystore, policy=policy, journal=journal, notify=self.out.note)
+        return ApiKeyRegistry(
+            self._keystore, zone=self.zone, policy=policy, journal=journal, notify=self.out.note
+        )
 
     def require_terminal(self) -> None:
         """Check that there is a terminal to ask on; raises InvalidArgumentError."""
@@ -243,9 +246,24 @@ class Session:
         return os.environ.get(PASSWORD_FILE_VARIABLE) or None
 
     @property
-    def now(self) -> datetime:
-        """The local time, as a server on this machine sees it."""
-        return to_local(utc_now())
+    def now(self) -> Moment:
+        """The current moment, on the server's clock."""
+        return Moment(utc_now(), self.zone)
+
+    @cached_property
+    def zone(self) -> ServerZone:
+        """The server's time zone, found out when an expiry needs it; a note where it is odd."""
+        return server_zone(
+            self.location.path,
+            option=self.timezone,
+            policy=self._policy_zone,
+            environ=os.environ,
+            notify=lambda note: self.out.note(note.message),
+        )
+
+    def _policy_zone(self) -> str | None:
+        policy = self.policy_or_error()
+        return None if isinstance(policy, PolicyError) else policy.timezone
 
 
 def _typed(name: str) -> str:

@@ -7,7 +7,7 @@ Text of a keystore reaches Rich as `Text`, escaped, so none of it is taken for m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
 from rich import box
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.keys.expiry import relative, to_local
+from metricshub_apikey.keys.expiry import Moment, relative, to_local
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.review.checks import Finding, Severity
 
@@ -51,17 +51,16 @@ class Row(NamedTuple):
     style: str
 
 
-def show_long(view: View, keys: Sequence[ApiKey], *, now: datetime) -> None:
+def show_long(view: View, keys: Sequence[ApiKey]) -> None:
     """
     Show *keys* as a table: all that is known of them but descriptions and labels.
 
     Args:
         view: Where to.
         keys: In the order to show them.
-        now: The current instant.
     """
     out = view.out
-    rows = [_row(key, now, view.now, view.usage) for key in keys]
+    rows = [_row(key, view.now, view.usage) for key in keys]
     if len(rows) > MOST_DRAWN:
         out.lines(_plain_lines(rows))
     elif out.width() >= WIDE:
@@ -70,9 +69,9 @@ def show_long(view: View, keys: Sequence[ApiKey], *, now: datetime) -> None:
         out.render(_narrow(rows, STACKED if out.width() >= NARROW else PILED))
 
 
-def _row(key: ApiKey, now: datetime, local_now: datetime, usage: Usage) -> Row:
+def _row(key: ApiKey, now: Moment, usage: Usage) -> Row:
     used = usage.of(key)
-    created = to_local(key.created_at).date().isoformat() if key.created_at else UNKNOWN
+    created = to_local(key.created_at, now.zone).date().isoformat() if key.created_at else UNKNOWN
     metadata = key.metadata
     cells = (
         key.alias,
@@ -81,26 +80,26 @@ def _row(key: ApiKey, now: datetime, local_now: datetime, usage: Usage) -> Row:
         metadata.service_account or "-",
         created,
         metadata.created_by or UNKNOWN,
-        relative(used, now) if used else UNKNOWN,
-        _expiry(key, local_now),
+        relative(used, now.instant) if used else UNKNOWN,
+        _expiry(key, now),
     )
-    return Row(tuple(map(escape, cells)), _style(key, local_now))
+    return Row(tuple(map(escape, cells)), _style(key, now))
 
 
-def _expiry(key: ApiKey, now: datetime) -> str:
+def _expiry(key: ApiKey, now: Moment) -> str:
     if key.unreadable is not None:
         return UNKNOWN
     if key.expires_on is None:
         return "never"
-    return f"{key.expires_on.date().isoformat()}, {relative(key.expires_on, now)}"
+    return f"{key.expires_on.date().isoformat()}, {relative(key.expires_on, now.local)}"
 
 
-def _style(key: ApiKey, now: datetime) -> str:
+def _style(key: ApiKey, now: Moment) -> str:
     if key.unreadable is not None:
         return "red"
     if key.expired(now):
         return "dim red"
-    soon = key.expires_on is not None and key.expires_on - now <= SOON
+    soon = key.expires_on is not None and key.expires_on - now.local <= SOON
     return "yellow" if soon else ""
 
 

@@ -8,7 +8,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.keys.expiry import instants, relative, text, to_local, utc_text
+from metricshub_apikey.keys.expiry import (
+    Moment,
+    has_come,
+    instants,
+    relative,
+    text,
+    to_local,
+    utc_text,
+)
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.location import Location
 
@@ -46,13 +54,13 @@ class View(NamedTuple):
     Attributes:
         out: Where it goes.
         keystore: The keystore's path.
-        now: The local time.
+        now: The current moment, on the server's clock.
         usage: What is known of the keys' use.
     """
 
     out: Output
     keystore: str
-    now: datetime
+    now: Moment
     usage: Usage = NO_USAGE
 
     def document(self, **fields: object) -> None:
@@ -180,14 +188,17 @@ def show_key(view: View, key: ApiKey) -> None:
         ("Key", UNREADABLE_MASK if key.unreadable else escape(key.masked)),
         ("Unreadable", escape(key.unreadable) if key.unreadable else None),
         ("Expires", None if key.unreadable else _when(key.expires_on, view.now)),
-        ("Created", text(to_local(key.created_at)) if key.created_at else "unknown"),
+        ("Created", text(to_local(key.created_at, view.now.zone)) if key.created_at else "unknown"),
         ("Created by", escape(key.metadata.created_by or "unknown")),
-        ("Last used", text(to_local(used)) if used else "unknown"),
+        ("Last used", text(to_local(used, view.now.zone)) if used else "unknown"),
         ("Roles", escape(", ".join(key.metadata.roles)) or "-"),
         ("Service account", escape(key.metadata.service_account or "-")),
         ("Description", escape(key.metadata.description or "-")),
         ("Labels", _csv_cell(document["labels"]) or "-"),
-        ("Rotated", f"{text(to_local(rotated))}: this is the old key" if rotated else None),
+        (
+            "Rotated",
+            f"{text(to_local(rotated, view.now.zone))}: this is the old key" if rotated else None,
+        ),
     ]
     return view.out.lines([f"{name + ':':17}{value}" for name, value in shown if value is not None])
 
@@ -247,18 +258,18 @@ def show_script(out: Output, shell: str, script: str) -> None:
         out.lines([script])
 
 
-def expiry_phrase(expires_on: datetime | None, now: datetime) -> str:
+def expiry_phrase(expires_on: datetime | None, now: Moment) -> str:
     """Return `No expiration`, `Expires on …` or `Expired on …`; both times are local."""
     if expires_on is None:
         return "No expiration"
-    return f"{'Expired' if expires_on <= now else 'Expires'} on {text(expires_on)}"
+    return f"{'Expired' if has_come(expires_on, now.local) else 'Expires'} on {text(expires_on)}"
 
 
-def _when(expires_on: datetime | None, now: datetime) -> str:
-    return f"{text(expires_on)} ({relative(expires_on, now)})" if expires_on else "never"
+def _when(expires_on: datetime | None, now: Moment) -> str:
+    return f"{text(expires_on)} ({relative(expires_on, now.local)})" if expires_on else "never"
 
 
-def key_line(out: Output, key: ApiKey, now: datetime) -> str:
+def key_line(out: Output, key: ApiKey, now: Moment) -> str:
     """Return the line of `list` for one key."""
     alias = out.green(escape(key.alias))
     if key.unreadable is not None:
@@ -273,7 +284,7 @@ def key_document(view: View, key: ApiKey) -> Document:
         key.alias,
         None if key.unreadable else key.masked,
         text(expires_on) if expires_on else None,
-        utc_text(instants(expires_on)[0]) if expires_on else None,
+        utc_text(instants(expires_on, view.now.zone)[0]) if expires_on else None,
         key.expired(view.now),
         utc_text(key.created_at) if key.created_at else None,
         metadata.created_by,

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from metricshub_apikey.http.asgi import Header
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.keys.expiry import instants
+from metricshub_apikey.keys.expiry import wall_seconds
 from metricshub_apikey.policy.permission import Permission
 from metricshub_apikey.policy.rules import Policy
 
@@ -50,7 +50,7 @@ class Credential:
         digest: Its SHA-256.
         fingerprint: The same in hexadecimal, as records know it.
         identity: Whose key it is.
-        expires: Seconds since 1970 from which on it is refused.
+        expires: What the server's clock shows when it ends, as `wall_seconds`.
         permissions: What its roles allow; None where the policy defines no roles.
         headers: Of an answer that accepts it.
         minute: In which it was used last, since 1970; whoever decides keeps it.
@@ -89,7 +89,7 @@ class Credential:
 
 
 def _seconds(expires_on: datetime | None) -> float:
-    return NEVER if expires_on is None else instants(expires_on)[0].timestamp()
+    return NEVER if expires_on is None else wall_seconds(expires_on)
 
 
 def _permissions(roles: tuple[str, ...], policy: Policy) -> tuple[Permission, ...] | None:

@@ -172,7 +172,7 @@ class Gate:
         if snapshot is None:
             return UNAVAILABLE
         now = self._clock()
-        credential = self._identify(request, now)
+        credential = self._identify(request, snapshot.clock.wall(now))
         if isinstance(credential, Answer):
             return credential
         headers = credential.headers
@@ -192,7 +192,7 @@ class Gate:
             self._used(credential, now)
         return Answer(200, "accepted", headers, b"", credential.identity)
 
-    def _identify(self, request: Request, now: float) -> Credential | Answer:
+    def _identify(self, request: Request, wall: float) -> Credential | Answer:
         """Return whose key may do this, but for the limits; or else the refusal."""
         token = token_in(request.authorization)
         if isinstance(token, Answer):
@@ -200,7 +200,7 @@ class Gate:
         credential = self._keyring.find(token)
         if credential is None:
             return self._unknown(token)
-        if credential.expires <= now:
+        if credential.expires <= wall:
             return INVALID._replace(reason="expired", identity=credential.identity)
         if credential.permissions is not None and (reason := _forbidden(credential, request)):
             return FORBIDDEN._replace(reason=reason, identity=credential.identity)

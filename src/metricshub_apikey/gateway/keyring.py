@@ -20,9 +20,11 @@ from metricshub_apikey.errors import ApiKeyError, PolicyError, ReadFailedError
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keystore.keystore import Keystore
+from metricshub_apikey.keystore.local_time import Note, ServerZone, server_zone
 from metricshub_apikey.policy.file import find_policy, load, path_beside
 from metricshub_apikey.policy.rules import STOCK, Policy
 
+from .clock import ServerClock
 from .credential import Credential, Identity
 
 RETRY_SECONDS = 1.0
@@ -42,6 +44,7 @@ class Snapshot(NamedTuple):
         policy: The rules.
         unreadable: How many entries could not be read.
         loaded: When, in seconds since 1970.
+        clock: The server's, which expiries are compared with.
     """
 
     credentials: Mapping[bytes, Credential]
@@ -49,6 +52,7 @@ class Snapshot(NamedTuple):
     policy: Policy
     unreadable: int
     loaded: float
+    clock: ServerClock
 
 
 class Keyring:
@@ -67,6 +71,7 @@ class Keyring:
         policy: str | None,
         *,
         report: Callable[[str], None],
+        timezone: str | None = None,
     ) -> None:
         """
         Name what to read; nothing is read yet.
@@ -75,11 +80,15 @@ class Keyring:
             keystore: Where the keys are.
             policy: The policy file; None for the one beside the keystore, if it is there.
             report: Takes what the log should say, a sentence.
+            timezone: The server's zone that was named; None for the policy's, or the one found.
         """
         self._keystore = keystore
         self._policy = policy
         self._policy_path = path_beside(keystore.path) if policy is None else policy
         self._report = report
+        self._timezone = timezone
+        self._told: set[str] = set()
+        self._zone = self._zone_under(STOCK)
         self._opened: dict[bytes, ApiKey] = {}
         self._removed: dict[bytes, Identity] = {}
         self._in_force: tuple[Stamp, Stamp] | None = None
@@ -212,6 +221,9 @@ class Keyring:
             raise PolicyError(
                 f"The roles are gone from {self._policy_path}; reload if that is meant."
             )
+        zone = self._zone_under(policy)
+        zone.found  # noqa: B018 - a zone that Java does not know must not be in force
+        self._zone = zone
         return policy
 
     def _read_keys(self) -> None:
@@ -229,6 +241,20 @@ class Keyring:
             for alias, bag in found.items()
         }
 
+    def _zone_under(self, policy: Policy) -> ServerZone:
+        """Return the server's zone; what is odd about it is said once."""
+        return server_zone(
+            self._keystore.path,
+            option=self._timezone,
+            policy=lambda: policy.timezone,
+            notify=self._tell,
+        )
+
+    def _tell(self, note: Note) -> None:
+        if note.code not in self._told:
+            self._told.add(note.code)
+            self._report(note.message)
+
     def _put_in_force(self, policy: Policy, now: float) -> None:
         keys = self._opened.values()
         readable = [(key, key.key) for key in keys if key.key]
@@ -237,7 +263,8 @@ class Keyring:
         fingerprints = frozenset(one.fingerprint for one in prepared)
         unreadable = len(keys) - len(readable)
         old = self.snapshot
-        self.snapshot = Snapshot(credentials, fingerprints, policy, unreadable, now)
+        clock = ServerClock(self._zone)
+        self.snapshot = Snapshot(credentials, fingerprints, policy, unreadable, now, clock)
         if old is None or (old.fingerprints, old.policy) != (fingerprints, policy):
             rules = policy.path or "none"
             self._report(f"Keys in force: {len(credentials)}; policy: {rules}.")

@@ -32,7 +32,8 @@ class Metrics:
         snapshot = self._keyring.snapshot
         if snapshot is None:
             return
-        expired = sum(one.expires <= now for one in snapshot.credentials.values())
+        wall = snapshot.clock.wall(now)
+        expired = sum(one.expires <= wall for one in snapshot.credentials.values())
         yield "# HELP apikey_reload_age_seconds How long ago the keys in force were read."
         yield "# TYPE apikey_reload_age_seconds gauge"
         yield f"apikey_reload_age_seconds {now - snapshot.loaded:.0f}"

@@ -44,6 +44,7 @@ class Settings:
         limits: Whether requests are counted at all.
         log_form: `text` or `json`.
         log_all: Log every decision, not only those that refuse.
+        timezone: The server's zone that was named; None for the policy's, or the one found.
     """
 
     keystore: str
@@ -54,6 +55,7 @@ class Settings:
     limits: bool = True
     log_form: Form = "text"
     log_all: bool = False
+    timezone: str | None = None
 
 
 class Record(Protocol):
@@ -80,6 +82,7 @@ class Service:
             Keystore(settings.keystore, settings.passwords),
             settings.policy,
             report=self.log.say,
+            timezone=settings.timezone,
         )
         self._uses = Uses()
         self._local = MemoryLimiter()

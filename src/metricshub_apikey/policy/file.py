@@ -11,6 +11,7 @@ its line, because a rule that is mistyped must not be a rule that is not there.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -31,7 +32,9 @@ ENVIRONMENT_VARIABLE = "METRICSHUB_APIKEY_POLICY"
 MAX_SIZE = 1 << 20
 HIGHEST_RATE = 1_000_000
 
-TOP = ("enforced", "state", "keys", "roles", "rate_limit")
+TOP = ("enforced", "state", "keys", "server", "roles", "rate_limit")
+SERVER = ("timezone",)
+ZONE = re.compile(r"[A-Za-z0-9_+:/-]{1,64}")
 KEYS = (
     "require_expiry",
     "default_lifetime",
@@ -47,6 +50,7 @@ RATE_LIMIT = ("requests_per_minute", "burst_per_second")
 HOMES = {
     **dict.fromkeys(TOP, "at the top of the file, above all tables"),
     **dict.fromkeys(KEYS, "in [keys]"),
+    **dict.fromkeys(SERVER, "in [server]"),
     **dict.fromkeys(ROLE, "in the table of a role, such as [roles.read-only]"),
     **dict.fromkeys(RATE_LIMIT, "in [rate_limit]"),
 }
@@ -134,6 +138,8 @@ def parse(text: str, path: str) -> Policy:
         policy = policy._replace(state=top["state"].checked(parse_state))
     if "keys" in top:
         policy = _read_keys(policy, top["keys"].members(KEYS, HOMES))
+    if "server" in top and "timezone" in (server := top["server"].members(SERVER, HOMES)):
+        policy = policy._replace(timezone=server["timezone"].checked(_timezone))
     if "roles" in top:
         roles = {name: _read_role(name, role) for name, role in top["roles"].table().items()}
         policy = policy._replace(roles=roles)
@@ -188,6 +194,12 @@ def _key_format(text: str) -> KeyFormat:
     if text not in FORMATS:
         raise InvalidArgumentError("expected 'uuid' or 'prefixed'.")
     return FORMATS[text]
+
+
+def _timezone(text: str) -> str:
+    if not ZONE.fullmatch(text):
+        raise InvalidArgumentError("expected a time zone such as 'Europe/Paris'.")
+    return text
 
 
 def _prefix(text: str) -> str:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from metricshub_apikey.errors import PolicyBreachError
-from metricshub_apikey.keys.expiry import SECOND, after, lifetime, parse_duration, text
+from metricshub_apikey.keys.expiry import SECOND, Moment, after, lifetime, parse_duration, text
 from metricshub_apikey.keys.value import new_key
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Policy(NamedTuple):
         roles: What each role means; None means that any name passes, and allows everything.
         rate_limit: How many requests the gateway lets through.
         state: The server that gateways share; None where each is alone.
+        timezone: The zone of MetricsHub's server, as Java names it; None to find it.
         default_lifetime_text: The default, as written.
         max_lifetime_text: The limit, as written.
     """
@@ -105,11 +106,12 @@ class Policy(NamedTuple):
     roles: Mapping[str, Role] | None = None
     rate_limit: RateLimit = RateLimit()
     state: Address | None = None
+    timezone: str | None = None
     default_lifetime_text: str | None = None
     max_lifetime_text: str | None = None
 
     def enforce(
-        self, *, expires_on: datetime | None, created_at: datetime, roles: Sequence[str]
+        self, *, expires_on: datetime | None, created_at: Moment, roles: Sequence[str]
     ) -> None:
         """
         Refuse a key that breaks a rule; the arguments are those of `breaches`.
@@ -121,7 +123,7 @@ class Policy(NamedTuple):
             raise PolicyBreachError(breach.sentence, hint=breach.hint)
 
     def breaches(
-        self, *, expires_on: datetime | None, created_at: datetime, roles: Sequence[str]
+        self, *, expires_on: datetime | None, created_at: Moment, roles: Sequence[str]
     ) -> list[Breach]:
         """
         Return the rules that a key breaks, in the order of the file.
@@ -131,12 +133,12 @@ class Policy(NamedTuple):
 
         Args:
             expires_on: Local date time from which on it is refused; None means never.
-            created_at: When it was made, with a zone.
+            created_at: When it was made, and the server's zone.
             roles: What it may do.
         """
         return [*self._life_breaches(expires_on, created_at), *self._role_breaches(roles)]
 
-    def _life_breaches(self, expires_on: datetime | None, created_at: datetime) -> Iterator[Breach]:
+    def _life_breaches(self, expires_on: datetime | None, created_at: Moment) -> Iterator[Breach]:
         limit = f"keys.max_lifetime in {self.source} is {self._longest}."
         if expires_on is None and self.require_expiry:
             sentence = (
@@ -147,7 +149,9 @@ class Policy(NamedTuple):
             return
         elif expires_on is None:
             yield Breach("keys.max_lifetime", f"The key would never expire; {limit}")
-        elif (life := lifetime(created_at, expires_on)) > self.max_lifetime:
+        elif (
+            life := lifetime(created_at.instant, expires_on, created_at.zone)
+        ) > self.max_lifetime:
             yield Breach(
                 "keys.max_lifetime",
                 f"The key would live for {spoken(life)}; {limit}",
@@ -246,6 +250,7 @@ def describe(policy: Policy) -> list[tuple[str, str]]:
         *((f"Role {name}", _allowed(role)) for name, role in (policy.roles or {}).items()),
         ("Rate limit", f"{minute:,} requests a minute, {second:,} a second"),
         *([("State", str(policy.state))] if policy.state else []),
+        *([("Server's time", policy.timezone)] if policy.timezone else []),
     ]
 
 
@@ -290,6 +295,7 @@ def document(policy: Policy) -> dict[str, object]:
         },
         "rate_limit": policy.rate_limit._asdict(),
         "state": policy.state and str(policy.state),
+        "server": {"timezone": policy.timezone},
     }
 
 

@@ -10,13 +10,15 @@ The API keys of one keystore: create, list, edit, rotate, revoke.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from metricshub_apikey.activity.journal import Journal
 from metricshub_apikey.keys import api_key, entries
 from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.metadata import NOTHING, Metadata
 from metricshub_apikey.keystore.keystore import Keystore, ignore_note
+from metricshub_apikey.keystore.local_time import server_zone
 from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import STOCK, Policy
@@ -42,6 +44,7 @@ class ApiKeyRegistry:
         keystore: Keystore,
         *,
         clock: Callable[[], datetime] = utc_now,
+        zone: tzinfo | None = None,
         policy: Policy = STOCK,
         journal: Journal = NO_JOURNAL,
         notify: Callable[[str], None] = ignore_note,
@@ -52,15 +55,21 @@ class ApiKeyRegistry:
         Args:
             keystore: Where the keys are.
             clock: Returns the current instant, with a time zone.
+            zone: The server's; None for the one that is found on this machine.
             policy: The rules that new and changed keys must keep.
             journal: Takes who did what, once it is on the disk.
             notify: Takes notes for the user, each a sentence.
         """
         self.keystore = keystore
         self.policy = policy
-        self.clock = clock
+        self._clock = clock
+        self.zone = zone or server_zone(keystore.path, policy=lambda: policy.timezone)
         self.journal = journal
         self._notify = notify
+
+    def now(self) -> Moment:
+        """Return the current moment, on the server's clock."""
+        return Moment(self._clock(), self.zone)
 
     def create(
         self, alias: str, *, expires_on: datetime | None = None, metadata: Metadata = NOTHING
@@ -83,7 +92,7 @@ class ApiKeyRegistry:
             KeyExistsError: The alias is taken.
             KeystoreError: The keystore could not be changed; see `Keystore.update`.
         """
-        now = self.clock()
+        now = self.now()
         key = self.issue(alias, expires_on, metadata, now)
 
         def add(store: Store) -> None:
@@ -92,11 +101,11 @@ class ApiKeyRegistry:
 
         with issuing.undelivered(alias):
             self.keystore.update(add, create=True)
-        self.journal.write("create", [key], now, _described(key))
+        self.journal.write("create", [key], now.instant, _described(key))
         return key
 
     def issue(
-        self, alias: str, expires_on: datetime | None, metadata: Metadata, now: datetime
+        self, alias: str, expires_on: datetime | None, metadata: Metadata, now: Moment
     ) -> ApiKey:
         """Return a new key that keeps all rules, for `now`; it is not in the keystore yet."""
         return issuing.new_key(
@@ -167,7 +176,7 @@ class ApiKeyRegistry:
             PolicyBreachError: The key would break a rule of the policy.
             KeystoreError: The keystore could not be changed; see `Keystore.update`.
         """
-        now = self.clock()
+        now = self.now()
 
         def revise(store: Store) -> tuple[ApiKey, ApiKey]:
             bag, old = entries.find(store, alias)
@@ -180,7 +189,7 @@ class ApiKeyRegistry:
 
         old, new = self.keystore.update(revise)
         if new != old:
-            self.journal.write("edit", [new], now, ", ".join(api_key.differences(old, new)))
+            self.journal.write("edit", [new], now.instant, ", ".join(api_key.differences(old, new)))
         return old, new
 
     def rotate(
@@ -207,7 +216,7 @@ class ApiKeyRegistry:
             RotationPendingError: The old key of the last rotation still works.
             ApiKeyError: Its other children, as for `create` and `rotation.require_rotatable`.
         """
-        now = self.clock()
+        now = self.now()
 
         def renew(old: ApiKey) -> ApiKey:
             expiry = rotation.next_expiry(old, now=now, asked=expires_on, policy=self.policy)
@@ -229,7 +238,7 @@ class ApiKeyRegistry:
             done = self.keystore.update(rotate)
         if done is not None:
             ended = done.old._replace(alias=done.new.alias)
-            self.journal.write("rotate", [ended], now, done.consequence)
+            self.journal.write("rotate", [ended], now.instant, done.consequence)
         return done
 
     def finish(self, alias: str) -> tuple[ApiKey, ApiKey | None]:
@@ -243,7 +252,7 @@ class ApiKeyRegistry:
             KeystoreError: The keystore could not be changed; see `Keystore.update`.
         """
         old, new = self.keystore.update(lambda store: rotation.finish(store, alias))
-        self.journal.write("finish", [old._replace(alias=fold(alias))], self.clock())
+        self.journal.write("finish", [old._replace(alias=fold(alias))], self.now().instant)
         return old, new
 
     def revoke(self, *aliases: str) -> tuple[str, ...]:
@@ -263,7 +272,7 @@ class ApiKeyRegistry:
         for alias in aliases:
             wanted.setdefault(fold(alias), alias)
 
-        now = self.clock()
+        now = self.now()
 
         def remove(store: Store) -> tuple[list[ApiKey], list[str]]:
             removed = removal.remove(store, wanted.values())
@@ -272,7 +281,7 @@ class ApiKeyRegistry:
         removed, left = self.keystore.update(remove)
         for alias in left:
             self._notify(f"The old key of '{alias}' still works, as '{alias}{PREVIOUS}'.")
-        self.journal.write("revoke", removed, now)
+        self.journal.write("revoke", removed, now.instant)
         return tuple(wanted.values())
 
     def remove(
@@ -292,7 +301,7 @@ class ApiKeyRegistry:
         keys_seen = tuple(unwanted)
         remove = removal.remove_secrets if secrets else removal.remove_unchanged
         removed = self.keystore.update(lambda store: remove(store, keys_seen))
-        self.journal.write(action, removed, self.clock())
+        self.journal.write(action, removed, self.now().instant)
         return tuple(removed)
 
 

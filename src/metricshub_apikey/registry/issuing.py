@@ -10,7 +10,7 @@ from metricshub_apikey.errors import ExpiryInPastError, InvalidArgumentError, No
 from metricshub_apikey.keys.alias import check_alias
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.entries import RandomBytes
-from metricshub_apikey.keys.expiry import after, to_local
+from metricshub_apikey.keys.expiry import Moment, after, end_of_repetition, has_come, text
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.policy.rules import Policy
@@ -21,7 +21,7 @@ def new_key(
     expires_on: datetime | None,
     metadata: Metadata,
     *,
-    now: datetime,
+    now: Moment,
     policy: Policy,
     random_bytes: RandomBytes,
 ) -> ApiKey:
@@ -32,7 +32,7 @@ def new_key(
         alias: As the user typed it.
         expires_on: Local date time; None means the policy's default, or never.
         metadata: What it carries.
-        now: The current instant.
+        now: The current moment.
         policy: The rules.
         random_bytes: Returns that many random bytes, fit for keys.
 
@@ -47,11 +47,11 @@ def new_key(
         expires_on = after(now, policy.default_lifetime)
     _check_future(expires_on, now)
     policy.enforce(expires_on=expires_on, created_at=now, roles=metadata.roles)
-    created_ms = int(now.timestamp() * 1000)
+    created_ms = int(now.instant.timestamp() * 1000)
     return ApiKey(fold(alias), policy.new_key(random_bytes), expires_on, created_ms, None, metadata)
 
 
-def check_edit(old: ApiKey, new: ApiKey, *, now: datetime, policy: Policy) -> None:
+def check_edit(old: ApiKey, new: ApiKey, *, now: Moment, policy: Policy) -> None:
     """
     Check that the key *old* may become *new*.
 
@@ -67,7 +67,7 @@ def check_edit(old: ApiKey, new: ApiKey, *, now: datetime, policy: Policy) -> No
         if old.unreadable is not None:
             raise unchangeable(old)
         _check_future(new.expires_on, now)
-    created_at = old.created_at or now
+    created_at = now._replace(instant=old.created_at or now.instant)
     policy.enforce(expires_on=new.expires_on, created_at=created_at, roles=new.metadata.roles)
 
 
@@ -76,9 +76,17 @@ def unchangeable(key: ApiKey) -> InvalidArgumentError:
     return InvalidArgumentError(f"The expiry of '{key.alias}' cannot be changed: {key.unreadable}.")
 
 
-def _check_future(expires_on: datetime | None, now: datetime) -> None:
-    if expires_on is not None and expires_on <= to_local(now):
-        raise ExpiryInPastError("Expiration date time must be in the future.")
+def _check_future(expires_on: datetime | None, now: Moment) -> None:
+    if expires_on is None or not has_come(expires_on, now.local):
+        return
+    again = end_of_repetition(expires_on, now.zone)
+    if again is not None and now.local < again:
+        raise ExpiryInPastError(
+            f"The clocks are put back at {text(again)}, and a server would take "
+            f"{text(expires_on)} for past already.",
+            hint=f"Let the key expire at {text(again)} or later.",
+        )
+    raise ExpiryInPastError("Expiration date time must be in the future.")
 
 
 @contextmanager

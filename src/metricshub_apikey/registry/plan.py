@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from metricshub_apikey.errors import ApiKeyError
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey, differences
-from metricshub_apikey.keys.expiry import after, parse_duration
+from metricshub_apikey.keys.expiry import Moment, after, parse_duration
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store
@@ -65,7 +65,7 @@ def preview(registry: ApiKeyRegistry, wanted: Sequence[Wanted], *, prune: bool) 
     """
     store = registry.keystore.read()
     with registry.keystore.named_in_errors():
-        return _change(store, registry, wanted, now=registry.clock(), prune=prune)
+        return _change(store, registry, wanted, now=registry.now(), prune=prune)
 
 
 def apply(
@@ -90,7 +90,7 @@ def apply(
             the key, and nothing was changed.
         KeystoreError: The keystore could not be changed; see `Keystore.update`.
     """
-    now = registry.clock()
+    now = registry.now()
 
     def change(store: Store) -> Plan:
         plan = _change(store, registry, wanted, now=now, prune=prune)
@@ -99,7 +99,7 @@ def apply(
 
     plan = registry.keystore.update(change, create=True)
     done = {"create": plan.created, "edit": plan.edited, "revoke": plan.removed}
-    registry.journal.write_all(done, now, "applied from a list")
+    registry.journal.write_all(done, now.instant, "applied from a list")
     return plan
 
 
@@ -108,7 +108,7 @@ def _change(
     registry: ApiKeyRegistry,
     wanted: Sequence[Wanted],
     *,
-    now: datetime,
+    now: Moment,
     prune: bool,
 ) -> Plan:
     bags = entries.by_alias(store)
@@ -140,7 +140,7 @@ def _change(
     return Plan(tuple(steps), tuple(created), tuple(edited), unwanted)
 
 
-def _created(registry: ApiKeyRegistry, wanted: Wanted, now: datetime) -> ApiKey:
+def _created(registry: ApiKeyRegistry, wanted: Wanted, now: Moment) -> ApiKey:
     expires_on = wanted.expires_on
     if wanted.expires_in is not None:
         registry.policy.check_lifetime(wanted.expires_in)
@@ -150,7 +150,7 @@ def _created(registry: ApiKeyRegistry, wanted: Wanted, now: datetime) -> ApiKey:
     return _edited(registry, key, wanted, now) if wanted.no_expiry else key
 
 
-def _edited(registry: ApiKeyRegistry, old: ApiKey, wanted: Wanted, now: datetime) -> ApiKey:
+def _edited(registry: ApiKeyRegistry, old: ApiKey, wanted: Wanted, now: Moment) -> ApiKey:
     """Return what *old* should be; *old* itself where nothing differs."""
     metadata = old.metadata._replace(**wanted.metadata)
     new = old._replace(expires_on=_expiry(old, wanted, now), metadata=metadata)
@@ -161,7 +161,7 @@ def _edited(registry: ApiKeyRegistry, old: ApiKey, wanted: Wanted, now: datetime
     return new
 
 
-def _expiry(old: ApiKey, wanted: Wanted, now: datetime) -> datetime | None:
+def _expiry(old: ApiKey, wanted: Wanted, now: Moment) -> datetime | None:
     """
     Return when a key should end that is there already.
 
@@ -172,11 +172,11 @@ def _expiry(old: ApiKey, wanted: Wanted, now: datetime) -> datetime | None:
     if wanted.expires_in is None:
         return wanted.expires_on or old.expires_on
     length = parse_duration(wanted.expires_in)
-    if old.lifetime == length:
+    if old.lifetime(now.zone) == length:
         return old.expires_on
     if old.created_at is None:
         return old.expires_on or after(now, length)
-    return after(old.created_at, length)
+    return after(now._replace(instant=old.created_at), length)
 
 
 def _unwanted(keys: dict[str, ApiKey], wanted: Sequence[Wanted]) -> tuple[ApiKey, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 from metricshub_apikey.activity.database import path_beside
 from metricshub_apikey.errors import (
@@ -48,8 +48,10 @@ def _repair(registry: ApiKeyRegistry, path: str) -> list[str]:
     database = path_beside(path)
     left = replacing.leftovers(path) + replacing.leftovers(database)
     random_bytes = registry.keystore.random_bytes
-    mended = registry.keystore.update(lambda store: _mend_expiries(store, random_bytes))
-    registry.journal.write("fix", mended, registry.clock(), "expiry")
+    mended = registry.keystore.update(
+        lambda store: _mend_expiries(store, random_bytes, registry.zone)
+    )
+    registry.journal.write("fix", mended, registry.now().instant, "expiry")
     done = [
         f"The expiry of '{key.alias}' is now {text(key.expires_on)}."
         for key in mended
@@ -82,7 +84,7 @@ def _tighten(path: str) -> list[str]:
     return [f"The file's mode is now {kept:04o}."]
 
 
-def _mend_expiries(store: Store, random_bytes: RandomBytes) -> list[ApiKey]:
+def _mend_expiries(store: Store, random_bytes: RandomBytes, zone: tzinfo) -> list[ApiKey]:
     """Rewrite the expiries that a person can read and a stock server cannot."""
     found = entries.by_alias(store)
     broken = [key for key in entries.read(store, found).values() if key.unreadable]
@@ -90,7 +92,7 @@ def _mend_expiries(store: Store, random_bytes: RandomBytes) -> list[ApiKey]:
     mended = []
     revised: dict[Bag, Bag] = {}
     for old, value in zip(broken, values, strict=True):
-        readable = None if isinstance(value, EntryUnreadableError) else _mend(value)
+        readable = None if isinstance(value, EntryUnreadableError) else _mend(value, zone)
         if readable is not None:
             key, moment = readable
             new = old._replace(key=key, expires_on=moment, unreadable=None)
@@ -101,11 +103,11 @@ def _mend_expiries(store: Store, random_bytes: RandomBytes) -> list[ApiKey]:
     return mended
 
 
-def _mend(value: bytes) -> tuple[str, datetime] | None:
+def _mend(value: bytes, zone: tzinfo) -> tuple[str, datetime] | None:
     """Return the key and the expiry in the value of an entry; None if that is no time."""
     try:
         key, *rest = value.decode().split(SEPARATOR)
-        moment = parse_date_time(rest[0].strip().replace(" ", "T", 1)) if rest else None
+        moment = parse_date_time(rest[0].strip().replace(" ", "T", 1), zone) if rest else None
     except (UnicodeDecodeError, InvalidArgumentError):
         return None
     return (key, moment) if key and moment is not None else None

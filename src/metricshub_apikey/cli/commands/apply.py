@@ -33,7 +33,7 @@ def apply(session: Session, *, file: str, dry_run: bool, prune: bool, out_dir: s
     Example:
       apikey apply keys.yaml --dry-run
     """
-    wanted = read_manifest(file, stdin=session.open_stdin(file))
+    wanted = read_manifest(file, stdin=session.open_stdin(file), zone=session.zone)
     registry = session.issuing_registry
     plan = preview(registry, wanted, prune=prune)
     with key_folder.KeyFolder(out_dir) as folder:

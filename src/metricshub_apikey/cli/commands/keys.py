@@ -28,7 +28,6 @@ from metricshub_apikey.keys.api_key import ApiKey, differences
 from metricshub_apikey.keys.selection import Selection, check_label_filter
 from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.registry import issuing
-from metricshub_apikey.registry.api_keys import utc_now
 
 ALIAS = click.argument("alias", shell_complete=completion.complete_alias)
 
@@ -143,13 +142,13 @@ def show_list(session: Session, selection: Selection, *, long: bool) -> None:
         found = session.registry.list(progress, metadata=metadata)
     views.warn_of_unreadable(session.out, found)
     view = session.view(usage=complete or selection.unused_for is not None)
-    shown, now = found, utc_now()
+    shown = found
     if selection != Selection():
-        shown = selection.select(found, now=now, local_now=view.now, usage=view.usage)
+        shown = selection.select(found, now=view.now, usage=view.usage)
     if table and shown:
         from metricshub_apikey.cli.tables import show_long
 
-        return show_long(view, shown, now=now)
+        return show_long(view, shown)
     return views.show_keys(view, shown, all_keys=selection == Selection())
 
 

@@ -79,7 +79,9 @@ def check(session: Session) -> int:
     Example:
       apikey policy check
     """
-    found = {key.alias: breaches(key, session.policy) for key in session.registry.list()}
+    found = {
+        key.alias: breaches(key, session.policy, session.zone) for key in session.registry.list()
+    }
     guilty = {alias: sentences for alias, sentences in found.items() if sentences}
     reports.show_breaches(session.view(), guilty)
     return 1 if guilty else 0

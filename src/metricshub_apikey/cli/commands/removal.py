@@ -20,7 +20,6 @@ from metricshub_apikey.cli.views import NO_USAGE
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.selection import Selection
-from metricshub_apikey.registry.api_keys import utc_now
 
 
 @click.command(cls=Command)
@@ -83,7 +82,7 @@ def revoke(
 
 def _selected(session: Session, selection: Selection) -> tuple[ApiKey, ...]:
     keys = session.registry.list()
-    return selection.select(keys, now=utc_now(), local_now=session.now, usage=NO_USAGE)
+    return selection.select(keys, now=session.now, usage=NO_USAGE)
 
 
 def _remove_agreed(
@@ -132,8 +131,7 @@ def prune(session: Session, *, older_than: timedelta, dry_run: bool, yes: bool) 
     """
     if not (yes or dry_run):
         session.require_terminal()
-    now = session.now
-    limit = now - min(older_than, now - now.min)
+    limit = session.now.before(older_than)
     dead = tuple(key for key in session.registry.list() if key.expired(limit))
     removed = dead if dry_run else _remove_agreed(session, dead, "prune", yes=yes)
     with handing.after("The API keys have been removed"):

@@ -66,7 +66,7 @@ def check(session: Session, *, warn: timedelta, critical: timedelta, fix: bool) 
             registry,
             policy=session.policy_or_error(),
             usage=session.usage,
-            now=utc_now(),
+            now=session.now,
             thresholds=Thresholds(warn, critical),
         )._replace(done=done)
     reports.show_report(session.view(), report)

@@ -21,7 +21,7 @@ from metricshub_apikey.cli.options import (
 )
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import InvalidArgumentError
-from metricshub_apikey.registry.api_keys import DEFAULT_OVERLAP, utc_now
+from metricshub_apikey.registry.api_keys import DEFAULT_OVERLAP
 from metricshub_apikey.registry.rotation import Rotation, is_due
 
 
@@ -87,7 +87,7 @@ def rotate(
 
 def _is_due(session: Session, alias: str, within: timedelta | None) -> bool:
     """Look before the key's file is made: the last rotation's file may still be there."""
-    return within is None or is_due(session.registry.get(alias), now=utc_now(), within=within)
+    return within is None or is_due(session.registry.get(alias), now=session.now, within=within)
 
 
 def _rotate(

@@ -107,6 +107,7 @@ def serve(
         limits=not no_limits,
         log_form="json" if session.out.form is Form.JSON else "text",
         log_all=log_all,
+        timezone=session.timezone,
     )
     server.serve(settings, listen)
 

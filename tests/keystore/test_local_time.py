@@ -13,11 +13,11 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 
 from conftest import missing
-from metricshub_apikey.java_runtime import Java, find_java
-from metricshub_apikey.zone_ids import SHORT_IDS, java_zone
+from metricshub_apikey.keystore.java_runtime import Java, find_java
+from metricshub_apikey.keystore.zone_ids import SHORT_IDS, java_zone
 from mounts import needs, needs_root
 
-SOURCE = Path(__file__).parent / "java" / "LocalTime.java"
+SOURCE = Path(__file__).parents[1] / "java" / "LocalTime.java"
 LEAN = ("-Xshare:auto", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx64m")
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -158,7 +158,8 @@ ENVIRONMENTS = {
     "timezone contradicts": "echo Asia/Tokyo > /etc/timezone",
     "timezone has a space": "echo 'Asia/Tokyo ' > /etc/timezone; "
     "ln -sfn /usr/share/zoneinfo/Asia/Dubai /etc/localtime",
-    "timezone is empty": "echo > /etc/timezone; ln -sfn /usr/share/zoneinfo/Asia/Dubai /etc/localtime",
+    "timezone is empty": "echo > /etc/timezone; "
+    "ln -sfn /usr/share/zoneinfo/Asia/Dubai /etc/localtime",
     "timezone has a prefix": "printf :posix/Asia/Tokyo > /etc/timezone",
     "link": LINK.format("/usr/share/zoneinfo/Asia/Tokyo"),
     "link with two slashes": LINK.format("../usr/share/zoneinfo//Asia/Tokyo"),
@@ -184,8 +185,8 @@ unset TZ
 PROBE = """
 import os, sys
 from datetime import UTC, datetime, timedelta
-from metricshub_apikey.java_runtime import find_java
-from metricshub_apikey.local_time import find_local_time
+from metricshub_apikey.keystore.java_runtime import find_java
+from metricshub_apikey.keystore.local_time import find_local_time
 now = datetime.now(UTC)
 for home in sys.argv[1:]:
     java = find_java((home,), "")

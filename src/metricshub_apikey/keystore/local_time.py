@@ -11,11 +11,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cached_property
 from typing import NamedTuple
 
-from .java_runtime import Java
+from metricshub_apikey.errors import InvalidArgumentError, PolicyError
+
+from .java_runtime import Java, find_java
+from .location import DEFAULT_INSTALLATION
 from .zone_ids import fixed, is_beyond, java_zone, named_zone
 
 ETC_TIMEZONE = "/etc/timezone"
@@ -64,6 +68,100 @@ class LocalTime(NamedTuple):
     notes: tuple[Note, ...] = ()
 
 
+class ServerZone(tzinfo):
+    """
+    The server's zone as a value that finds itself out when it is first asked for an offset.
+
+    A keystore whose keys have no expiry thus never costs a look at Java.
+    """
+
+    def __init__(
+        self, find: Callable[[], LocalTime], notify: Callable[[Note], None] = lambda _note: None
+    ) -> None:
+        """
+        Make a zone.
+
+        Args:
+            find: Finds it; called once.
+            notify: Takes what the user should know about it, then.
+        """
+        self._find = find
+        self._notify = notify
+
+    @cached_property
+    def found(self) -> LocalTime:
+        """Which zone it is, and why."""
+        found = self._find()
+        for note in found.notes:
+            self._notify(note)
+        return found
+
+    def __repr__(self) -> str:
+        """Return what it is."""
+        return f"ServerZone({self.found.name!r})"
+
+    def utcoffset(self, moment: datetime | None) -> timedelta | None:
+        """Return the offset from UTC at a local time."""
+        zone = self.found.zone
+        return zone.utcoffset(moment and moment.replace(tzinfo=zone))
+
+    def fromutc(self, moment: datetime) -> datetime:
+        """Return the local time at an instant."""
+        zone = self.found.zone
+        return zone.fromutc(moment.replace(tzinfo=zone)).replace(tzinfo=self)
+
+    def dst(self, _moment: datetime | None) -> None:
+        """Return None: whether an offset counts as summer time plays no part here."""
+        return
+
+    def tzname(self, _moment: datetime | None) -> str:
+        """Return its name in Java."""
+        return self.found.name
+
+
+def server_zone(
+    keystore: str,
+    *,
+    option: str | None = None,
+    policy: Callable[[], str | None] = lambda: None,
+    environ: Mapping[str, str] = os.environ,
+    notify: Callable[[Note], None] = lambda _note: None,
+) -> ServerZone:
+    """
+    Return the zone of the server that reads *keystore*; it finds itself out when it is asked.
+
+    Args:
+        keystore: The keystore's path; the Java runtime of its installation counts.
+        option: The zone that the user named on the command line.
+        policy: Returns the zone that the policy names.
+        environ: The environment variables.
+        notify: Takes what the user should know about the zone.
+    """
+
+    def find() -> LocalTime:
+        java = find_java(runtime_folders(keystore), environ.get("PATH", ""))
+        now = datetime.now(UTC)
+        return find_local_time(
+            option=option,
+            policy=policy() if option is None else None,
+            environ=environ,
+            java=java,
+            now=now,
+        )
+
+    return ServerZone(find, notify)
+
+
+def runtime_folders(keystore: str) -> list[str]:
+    """Return where the installation of *keystore* keeps its Java, the most likely place first."""
+    above = os.path.dirname(os.path.dirname(os.path.realpath(keystore)))
+    return [
+        os.path.join(root, *inside)
+        for root in (above, DEFAULT_INSTALLATION)
+        for inside in (("runtime",), ("lib", "runtime"))
+    ]
+
+
 class Found(NamedTuple):
     """What one source says: a zone's ID, or None, and which source it is."""
 
@@ -92,12 +190,16 @@ def find_local_time(
         platform: As `sys.platform`.
 
     Raises:
-        InvalidArgumentError: Java does not know the zone that *option* or *policy* names.
+        InvalidArgumentError: Java does not know the zone that *option* names.
+        PolicyError: Java does not know the zone that *policy* names.
     """
     if option is not None:
         return LocalTime(named_zone(option, java), option, "option")
     if policy is not None:
-        return LocalTime(named_zone(policy, java), policy, "policy")
+        try:
+            return LocalTime(named_zone(policy, java), policy, "policy")
+        except InvalidArgumentError as error:
+            raise PolicyError(f"The policy's server.timezone: {error.message}") from None
     if platform == "win32":
         from .windows_zone import system_zone
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta, timezone, tzinfo
 
-from .errors import InvalidArgumentError
+from metricshub_apikey.errors import InvalidArgumentError
+
 from .java_runtime import Java
 
 SHORT_IDS: Mapping[str, str] = {
