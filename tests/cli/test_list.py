@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from clock import HERE
 from conftest import Run
 from metricshub_apikey import ApiKeyRegistry, Keystore
 from metricshub_apikey.activity.database import ActivityLog, path_beside
@@ -62,7 +63,7 @@ def mixed(keystore: Path) -> Path:
         registry = ApiKeyRegistry(
             Keystore(keystore), clock=lambda: now - age, journal=Journal(f"{who}@build")
         )
-        expires_on = None if end is None else to_local(now + end)
+        expires_on = None if end is None else to_local(now + end, HERE)
         registry.create(alias, expires_on=expires_on, metadata=metadata)
 
     production, staging = (("env", "production"),), (("env", "staging"), ("team", "a b"))
@@ -188,7 +189,7 @@ def parsed(text: str) -> list[dict[str, str]]:
 
 def test_csv(run: Run, mixed: Path) -> None:
     """It parses back to what JSON says, whatever is in a field."""
-    made = to_local(datetime.now(UTC))
+    made = to_local(datetime.now(UTC), HERE)
     odd = Metadata("ann@x", ("a",), 'a,"b"', 'He said: "no, never"', (("a", 'x "y", z'), ("b", "")))
     add(mixed, ApiKey('com,ma "x"', "key-12345678", made, 0, None, odd))
     done = run("list", "-o", "csv")

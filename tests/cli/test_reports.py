@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from builders import examples
+from clock import at
 from conftest import Run
 from metricshub_apikey import ApiKeyRegistry
 from metricshub_apikey.activity.database import Event
@@ -51,7 +52,7 @@ def key(alias: str, expires_on: datetime | None = None, **fields: str | None) ->
 
 def view(form: Form = Form.TEXT) -> View:
     """Return what results need."""
-    return View(Output(form, color=False), "/security/store.p12", NOW)
+    return View(Output(form, color=False), "/security/store.p12", at(FIRST))
 
 
 def report(*keys: ApiKey, severity: Severity = Severity.OK, usage: Usage | None = None) -> Report:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from clock import HERE, at
 from metricshub_apikey.cli.output import Form, Output, escape
 from metricshub_apikey.cli.tables import MOST_DRAWN, show_long
 from metricshub_apikey.cli.views import View
@@ -29,7 +30,7 @@ DIM_RED, RED, YELLOW, PLAIN = "\x1b[2;31m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 KEY = ApiKey(
     "ci-prod",
     SECRET,
-    to_local(NOW + 90 * DAY),
+    to_local(NOW + 90 * DAY, HERE),
     int(NOW.timestamp() * 1000),
     None,
     Metadata("ann@build.example.com", ("alert-manager", "metrics-writer"), "ci"),
@@ -51,10 +52,10 @@ def draw(
     usage: Usage = NOBODY_RECORDS,
 ) -> list[str]:
     """Return the lines of the table on a terminal of *width* columns."""
-    view = View(Output(Form.TEXT, color=color), "k.p12", to_local(NOW), usage)
+    view = View(Output(Form.TEXT, color=color), "k.p12", at(NOW), usage)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
-        show_long(view, keys, now=NOW)
+        show_long(view, keys)
     return capsys.readouterr().out.splitlines()
 
 
@@ -112,7 +113,7 @@ def test_sixty_columns(capsys: Capture) -> None:
 
 def ending(alias: str, end: timedelta, **others: str) -> ApiKey:
     """Return a key that ends so long from now."""
-    return KEY._replace(alias=alias, expires_on=to_local(NOW + end), **others)  # type: ignore[arg-type]
+    return KEY._replace(alias=alias, expires_on=to_local(NOW + end, HERE), **others)  # type: ignore[arg-type]
 
 
 KINDS = [
@@ -186,8 +187,8 @@ def test_whatever_is_in_a_keystore(
         patch.setattr(Output, "_print", lambda _self, text, **_: shown.append(text))
         patch.setenv("COLUMNS", str(width))
         key = KEY._replace(alias=alias, metadata=Metadata(maker, tuple(roles), account))
-        view = View(Output(Form.TEXT, color=False), "k.p12", to_local(NOW))
-        show_long(view, [key, STOCK], now=NOW)
+        view = View(Output(Form.TEXT, color=False), "k.p12", at(NOW))
+        show_long(view, [key, STOCK])
     lines = "\n".join(shown).split("\n")
     assert max(map(cell_len, lines)) <= width
     assert all(escape(line) == line for line in lines)

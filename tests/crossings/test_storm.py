@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from clock import HERE
 from conftest import Run
 from faults import RECORD
 from metricshub_apikey import ApiKey, ApiKeyRegistry, Keystore
@@ -77,7 +78,7 @@ class Storm:
         past = ApiKeyRegistry(registry.keystore, clock=lambda: LONG_AGO)
         dead = [f"dead-{number}" for number in range(3)]
         for alias in dead:
-            past.create(alias, expires_on=to_local(LONG_AGO) + timedelta(days=1))
+            past.create(alias, expires_on=to_local(LONG_AGO, HERE) + timedelta(days=1))
         for kind, count in (*CHANGES.items(), ("kept", 3)):
             if kind not in ("create", "apply", "prune"):
                 for number in range(count):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import metricshub_apikey.gateway.keyring as keyring_module
+from clock import at
 from conftest import ORDINARY_USER
 from metricshub_apikey import ApiKeyRegistry, Keystore
 from metricshub_apikey.errors import ApiKeyError
@@ -785,7 +786,7 @@ def test_expiry_is_an_instant_in_the_zone_of_the_machine(
 
 def test_an_edited_expiry_is_in_force(house: House) -> None:
     """A key whose life was cut short ends with it."""
-    soon = after(datetime.now(UTC), timedelta(minutes=5))
+    soon = after(at(datetime.now(UTC)), timedelta(minutes=5))
     house.registry.edit("web", lambda key: key._replace(expires_on=soon))
     web = house.token("web")
     assert asyncio.run(house.accepts(web))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import metricshub_apikey.errors as wrong
+from clock import HERE, at
 from metricshub_apikey import ApiKey
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.metadata import Metadata
@@ -34,12 +35,12 @@ def make(
     policy: Policy = STOCK,
 ) -> ApiKey:
     """Return a new key."""
-    return new_key(alias, expires_on, metadata, now=NOW, policy=policy, random_bytes=os.urandom)
+    return new_key(alias, expires_on, metadata, now=at(NOW), policy=policy, random_bytes=os.urandom)
 
 
 def end(length: timedelta) -> datetime:
     """Return the local time *length* from now."""
-    return to_local(NOW + length)
+    return to_local(NOW + length, HERE)
 
 
 # New keys
@@ -50,14 +51,15 @@ def test_a_new_key() -> None:
     key = make("Web", end(DAY))
     assert key == ApiKey("web", key.key, end(DAY), int(NOW.timestamp() * 1000), None, READER)
     assert key.created_at == NOW.replace(microsecond=123_000)
-    assert key.lifetime == DAY
+    assert key.lifetime(HERE) == DAY
     assert len({make().key for _ in range(10)}) == 10
 
 
 def test_the_randomness_is_an_argument() -> None:
     """With the same random bytes it is the same key."""
     keys = {
-        new_key("x", None, READER, now=NOW, policy=STOCK, random_bytes=bytes).key for _ in range(2)
+        new_key("x", None, READER, now=at(NOW), policy=STOCK, random_bytes=bytes).key
+        for _ in range(2)
     }
     assert keys == {"00000000-0000-4000-8000-000000000000"}
 
@@ -125,7 +127,7 @@ OLD = ApiKey("web", "key", end(10 * DAY), int((NOW - 50 * DAY).timestamp() * 100
 )
 def test_what_may_be_changed(new: ApiKey) -> None:
     """Within the longest life, counted from its creation, a key may end when it likes."""
-    check_edit(OLD, new, now=NOW, policy=STRICT)
+    check_edit(OLD, new, now=at(NOW), policy=STRICT)
 
 
 @pytest.mark.parametrize(
@@ -141,29 +143,29 @@ def test_what_may_be_changed(new: ApiKey) -> None:
 def test_what_may_not_be_changed(new: ApiKey, policy: Policy, error: type[Exception]) -> None:
     """No change makes a key break a rule."""
     with pytest.raises(error):
-        check_edit(OLD, new, now=NOW, policy=policy)
+        check_edit(OLD, new, now=at(NOW), policy=policy)
 
 
 def test_an_expired_key_may_be_described() -> None:
     """Where its expiry is not touched, it does not matter that it has passed."""
     old = OLD._replace(expires_on=end(-DAY))
-    check_edit(old, old._replace(metadata=READER), now=NOW, policy=STRICT)
+    check_edit(old, old._replace(metadata=READER), now=at(NOW), policy=STRICT)
 
 
 def test_an_unreadable_key() -> None:
     """Its fields may be changed, its expiry not: nobody knows the secret to write with it."""
     old = OLD._replace(key=None, expires_on=None, unreadable="it is not UTF-8")
-    check_edit(old, old._replace(metadata=READER), now=NOW, policy=STOCK)
+    check_edit(old, old._replace(metadata=READER), now=at(NOW), policy=STOCK)
     with pytest.raises(wrong.InvalidArgumentError, match="'web' cannot be changed: it is not UTF"):
-        check_edit(old, old._replace(expires_on=end(DAY)), now=NOW, policy=STOCK)
+        check_edit(old, old._replace(expires_on=end(DAY)), now=at(NOW), policy=STOCK)
 
 
 def test_a_key_of_unknown_age_counts_as_new() -> None:
     """Without a creation time the longest life counts from now."""
     old = OLD._replace(created_ms=None)
-    check_edit(old, old._replace(expires_on=end(90 * DAY)), now=NOW, policy=STRICT)
+    check_edit(old, old._replace(expires_on=end(90 * DAY)), now=at(NOW), policy=STRICT)
     with pytest.raises(wrong.PolicyBreachError):
-        check_edit(old, old._replace(expires_on=end(91 * DAY)), now=NOW, policy=STRICT)
+        check_edit(old, old._replace(expires_on=end(91 * DAY)), now=at(NOW), policy=STRICT)
 
 
 # Keys that nobody got

@@ -19,6 +19,7 @@ import pytest
 
 import builders
 from builders import data_info, des3_bag, secret_bag
+from clock import HERE, at
 from conftest import COMMAND, Run, missing
 from faults import run_traced
 from metricshub_apikey import ApiKeyRegistry, Keystore
@@ -60,7 +61,7 @@ def report_of(
     thresholds: Thresholds = USUAL,
 ) -> Report:
     """Return what `check` finds."""
-    return examine(registry, policy=policy, usage=usage, now=now, thresholds=thresholds)
+    return examine(registry, policy=policy, usage=usage, now=at(now), thresholds=thresholds)
 
 
 def bad(report: Report) -> list[tuple[str, Severity, tuple[str, ...]]]:
@@ -106,7 +107,7 @@ def test_all_is_well(past: ApiKeyRegistry, keystore: Path) -> None:
 )
 def test_expiries(past: ApiKeyRegistry, left: timedelta, severity: Severity) -> None:
     """A key that is about to expire is critical, soon a warning, and a second later neither."""
-    past.create("ci", expires_on=after(NOW, 60 * DAY))
+    past.create("ci", expires_on=after(at(NOW), 60 * DAY))
     report = report_of(past, now=NOW + 60 * DAY - left)
     check = "expired" if not left else "expiring" if severity else "expiry"
     assert found(report, check).severity == severity
@@ -119,16 +120,16 @@ def test_expiries(past: ApiKeyRegistry, left: timedelta, severity: Severity) -> 
 )
 def test_thresholds(past: ApiKeyRegistry, warn: int, critical: int, severity: Severity) -> None:
     """The user says what is near; the critical one counts even where it is the larger one."""
-    past.create("ci", expires_on=after(NOW, 10 * DAY))
+    past.create("ci", expires_on=after(at(NOW), 10 * DAY))
     assert report_of(past, thresholds=Thresholds(warn * DAY, critical * DAY)).severity == severity
 
 
 def test_expired_and_expiring_keys_are_named(past: ApiKeyRegistry) -> None:
     """Each group of keys is one finding with their aliases; of many, a few are named."""
-    past.create("soon", expires_on=after(NOW, 20 * DAY))
-    past.create("very-soon", expires_on=after(NOW, 3 * DAY))
+    past.create("soon", expires_on=after(at(NOW), 20 * DAY))
+    past.create("very-soon", expires_on=after(at(NOW), 3 * DAY))
     for number in range(7):
-        past.create(f"dead-{number}", expires_on=after(NOW, DAY))
+        past.create(f"dead-{number}", expires_on=after(at(NOW), DAY))
     report = report_of(past, now=NOW + DAY)
     dead = tuple(f"dead-{number}" for number in range(7))
     assert bad(report) == [
@@ -193,8 +194,8 @@ def test_unused_keys(past: ApiKeyRegistry, keystore: Path) -> None:
     now = NOW + 200 * DAY
     past.clock = lambda: now - DAY
     past.create("new")
-    for alias, at in (("busy", now - 89 * DAY), ("idle", now - 91 * DAY)):
-        log.record_uses({fingerprint(keys[alias].key or ""): (alias, at)})
+    for alias, used in (("busy", now - 89 * DAY), ("idle", now - 91 * DAY)):
+        log.record_uses({fingerprint(keys[alias].key or ""): (alias, used)})
     usage = Usage(log.last_uses(), log.recording_since())
     assert bad(report_of(past, usage=usage, now=now)) == [("unused", WARNING, ("idle", "never"))]
     assert bad(report_of(past, usage=usage, now=now - 2 * DAY)) == []
@@ -326,7 +327,7 @@ def test_exit_codes(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
     """0 is well, 1 a warning, 2 critical, 3 could not be checked; nothing is changed."""
     assert run("check").returncode == 3
     assert not keystore.parent.exists()
-    registry.create("ci", expires_on=to_local(datetime.now(UTC) + 10 * DAY))
+    registry.create("ci", expires_on=to_local(datetime.now(UTC) + 10 * DAY, HERE))
     done = run("check", "--warn", "9d")
     assert (done.returncode, done.stderr) == (0, "")
     assert run("check").returncode == 1

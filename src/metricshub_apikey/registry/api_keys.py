@@ -62,14 +62,14 @@ class ApiKeyRegistry:
         """
         self.keystore = keystore
         self.policy = policy
-        self._clock = clock
+        self.clock = clock
         self.zone = zone or server_zone(keystore.path, policy=lambda: policy.timezone)
         self.journal = journal
         self._notify = notify
 
     def now(self) -> Moment:
         """Return the current moment, on the server's clock."""
-        return Moment(self._clock(), self.zone)
+        return Moment(self.clock(), self.zone)
 
     def create(
         self, alias: str, *, expires_on: datetime | None = None, metadata: Metadata = NOTHING
