@@ -254,8 +254,9 @@ def asked_expiry(session: Session, on: str | None, duration: str | None) -> date
         return None
     first, last = instants(moment, session.zone)
     if first != last:
+        ends = first if first > session.now.instant else last
         session.out.note(
-            f"The clocks change around {text(moment)}; the key expires at {utc_text(first)}."
+            f"The clocks change around {text(moment)}; the key expires at {utc_text(ends)}."
         )
     return moment
 

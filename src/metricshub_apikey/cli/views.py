@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import (
+    SECOND,
     Moment,
+    end_of_repetition,
     has_come,
     instants,
     relative,
@@ -113,7 +115,10 @@ def show_rotated(view: View, done: Rotation, *, alias: str, file: str | None) ->
         return view.document(rotated=True, **_handed_out(view, done.new, file), old=old)
     if done.old.expires_on is not None and kept:
         until = text(done.old.expires_on)
-        view.out.note(f"The old key works until {until}, as '{done.old.alias}'.")
+        last = done.old.expires_on - SECOND
+        again = end_of_repetition(last, view.now.zone) == done.old.expires_on
+        why = ", when the clocks have repeated their hour" if again else ""
+        view.out.note(f"The old key works until {until}{why}, as '{done.old.alias}'.")
     return _hand_out(view, done.new, "API key rotated for alias", alias, file)
 
 

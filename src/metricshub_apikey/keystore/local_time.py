@@ -242,10 +242,10 @@ def _unknown_order_note(here: LocalTime, there: LocalTime) -> Note:
 
 
 def _compared_with_clock(found: LocalTime, now: datetime) -> LocalTime:
-    """Add a note where the clock of this machine shows another time than the server's."""
+    """Add a note where this machine's clock shows another time, unless one says enough."""
     clock = now.astimezone().utcoffset()
     ours = now.astimezone(found.zone).utcoffset()
-    if clock == ours or any(note.code == "timezone-uncertain" for note in found.notes):
+    if clock == ours or found.notes:
         return found
     shown = now.astimezone().strftime("%H:%M")
     theirs = now.astimezone(found.zone).strftime("%H:%M")
