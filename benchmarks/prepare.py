@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -47,7 +47,6 @@ def write_keys(path: Path, count: int, start: bytes = b"") -> None:
 def write_managed(directory: Path, count: int) -> None:
     """Write keys with metadata, a list of the same keys for `apply`, and one that edits half."""
     registry = ApiKeyRegistry(Keystore(directory / "keys.p12"), journal=Journal("admin@host"))
-    now = datetime.now(UTC)
     roles, labels = ("metrics-writer", "read-only"), (("env", "production"), ("team", "ops"))
     directory.mkdir()
     described = Metadata(roles=roles, description="the nightly pipeline", labels=labels)
@@ -55,7 +54,7 @@ def write_managed(directory: Path, count: int) -> None:
     def add(store: Store) -> None:
         for number in range(1, count + 1):
             expires_on = datetime(2099, 1, 1) + number * timedelta(days=1)
-            key = registry.issue(f"key-{number}", expires_on, described, now)
+            key = registry.issue(f"key-{number}", expires_on, described, registry.now())
             store.adopt(entries.new_bag(store, key, os.urandom))
 
     registry.keystore.update(add, create=True)

@@ -26,7 +26,7 @@ from metricshub_apikey.keys.expiry import after
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store
-from metricshub_apikey.policy.file import FILE_NAME
+from metricshub_apikey.policy.location import FILE_NAME
 from metricshub_apikey.policy.rules import STOCK
 
 READER = '[roles.reader]\nallow = ["GET /**"]\n'

@@ -17,12 +17,8 @@ from metricshub_apikey.gateway.clock import ServerClock
 from metricshub_apikey.gateway.credential import Credential
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import LAST_SECOND, Moment, after, end_of_repetition, to_local
-from metricshub_apikey.keystore.local_time import (
-    LocalTime,
-    ServerZone,
-    find_local_time,
-    server_zone,
-)
+from metricshub_apikey.keystore.local_time import find_local_time
+from metricshub_apikey.keystore.server_zone import LocalTime, ServerZone, server_zone
 from metricshub_apikey.keystore.windows_zone import zone_from_registry
 from metricshub_apikey.keystore.zone_ids import named_zone
 from metricshub_apikey.policy.rules import STOCK

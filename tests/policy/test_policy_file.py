@@ -17,14 +17,8 @@ from metricshub_apikey.errors import PolicyError
 from metricshub_apikey.keys.expiry import parse_duration
 from metricshub_apikey.keys.metadata import ROLE
 from metricshub_apikey.keys.prefixed import PREFIX
-from metricshub_apikey.policy.file import (
-    ENVIRONMENT_VARIABLE,
-    FILE_NAME,
-    MAX_SIZE,
-    find_policy,
-    load,
-    parse,
-)
+from metricshub_apikey.policy.file import MAX_SIZE, load, parse
+from metricshub_apikey.policy.location import ENVIRONMENT_VARIABLE, FILE_NAME, find_policy
 from metricshub_apikey.policy.rules import STOCK, Policy, RateLimit, Role
 from metricshub_apikey.policy.state import Address
 from metricshub_apikey.policy.templates import NAMES, template

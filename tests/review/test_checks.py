@@ -342,6 +342,7 @@ def test_a_pipe(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
     """Without a terminal each finding is one line, however long, with its hint below."""
     registry.create("ci")
     keystore.chmod(0o666)
+    (keystore.parent / "apikey.toml").write_text('[server]\ntimezone = "UTC"\n')
     aliases = [f"{'x' * 90}-{number}" for number in range(3)]
     for alias in aliases:
         put(keystore, alias, b"key__never")
@@ -353,6 +354,8 @@ def test_a_pipe(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
         *_folded(f"critical  {', '.join(aliases)} cannot be read: a stock server refuses"),
         "          Mend an expiry written by hand: apikey check --fix; else revoke the key.",
         "ok        No key has expired or will soon.",
+        "ok        Expiries are read in UTC, which the policy names.",
+        f"ok        Every key keeps {keystore.parent / 'apikey.toml'}.",
     ]
 
 
@@ -409,7 +412,8 @@ def test_json(run: Run, keystore: Path) -> None:
     document: dict[str, Any] = json.loads(done.stdout)
     assert list(document) == ["keystore", "severity", "findings", "fixed", "notes"]
     assert (document["severity"], document["fixed"]) == ("critical", [])
-    assert document["findings"][-1] == {
+    assert document["findings"][-1]["check"] == "time"
+    assert document["findings"][-2] == {
         "check": "expired",
         "severity": "critical",
         "sentence": "ünï-😀: expired.",

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 
 from metricshub_apikey.keys.expiry import Moment
-from metricshub_apikey.keystore.local_time import ServerZone, server_zone
+from metricshub_apikey.keystore.server_zone import ServerZone, server_zone
 
 
 @lru_cache

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,9 +23,9 @@ from metricshub_apikey.errors import (
 from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.keystore import LOCK_TIMEOUT, Keystore, ignore_note
-from metricshub_apikey.keystore.local_time import ServerZone, server_zone
 from metricshub_apikey.keystore.location import Location, find_keystore
 from metricshub_apikey.keystore.passwords import STANDARD_INPUT, read_passwords
+from metricshub_apikey.keystore.server_zone import ServerZone, server_zone
 from metricshub_apikey.policy.rules import STOCK, Policy
 from metricshub_apikey.registry.api_keys import ApiKeyRegistry, utc_now
 
@@ -84,15 +85,19 @@ class Session:
     @cached_property
     def issuing_registry(self) -> ApiKeyRegistry:
         """The same, to be given keys that keep the policy."""
-        return self._open(self.policy)
+        return self._open(self.policy, clock=lambda: self.now.instant)
 
     @cached_property
     def policy(self) -> Policy:
         """The rules in force."""
-        from metricshub_apikey.policy.file import find_policy, load
+        from metricshub_apikey.policy.location import find_policy
 
         path = find_policy(self.policy_file, self.location.path, os.environ)
-        return STOCK if path is None else load(path)
+        if path is None:
+            return STOCK
+        from metricshub_apikey.policy.file import load
+
+        return load(path)
 
     def policy_or_error(self) -> Policy | PolicyError:
         """Return the rules in force, or why they cannot be read."""
@@ -104,7 +109,7 @@ class Session:
     @property
     def policy_path(self) -> str:
         """Where a new policy file belongs."""
-        from metricshub_apikey.policy.file import named_policy, path_beside
+        from metricshub_apikey.policy.location import named_policy, path_beside
 
         named = named_policy(self.policy_file, os.environ)
         return path_beside(self.location.path) if named is None else named
@@ -181,10 +186,15 @@ class Session:
             before_commit=self.interrupts.hold,
         )
 
-    def _open(self, policy: Policy) -> ApiKeyRegistry:
+    def _open(self, policy: Policy, *, clock: Callable[[], datetime] = utc_now) -> ApiKeyRegistry:
         journal = Journal(lambda: caller(os.environ), self._events.extend)
         return ApiKeyRegistry(
-            self._keystore, zone=self.zone, policy=policy, journal=journal, notify=self.out.note
+            self._keystore,
+            clock=clock,
+            zone=self.zone,
+            policy=policy,
+            journal=journal,
+            notify=self.out.note,
         )
 
     def require_terminal(self) -> None:
@@ -245,9 +255,9 @@ class Session:
             return self.password_file
         return os.environ.get(PASSWORD_FILE_VARIABLE) or None
 
-    @property
+    @cached_property
     def now(self) -> Moment:
-        """The current moment, on the server's clock."""
+        """The moment at which the command runs, on the server's clock."""
         return Moment(utc_now(), self.zone)
 
     @cached_property

@@ -20,8 +20,9 @@ from metricshub_apikey.errors import ApiKeyError, PolicyError, ReadFailedError
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keystore.keystore import Keystore
-from metricshub_apikey.keystore.local_time import Note, ServerZone, server_zone
-from metricshub_apikey.policy.file import find_policy, load, path_beside
+from metricshub_apikey.keystore.server_zone import Note, ServerZone, server_zone
+from metricshub_apikey.policy.file import load
+from metricshub_apikey.policy.location import find_policy, path_beside
 from metricshub_apikey.policy.rules import STOCK, Policy
 
 from .clock import ServerClock

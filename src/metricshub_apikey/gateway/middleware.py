@@ -10,7 +10,8 @@ from metricshub_apikey.errors import InvalidArgumentError, PolicyError
 from metricshub_apikey.http.asgi import Application, Header, Message, Receive, Scope, Send
 from metricshub_apikey.keystore.location import find_keystore
 from metricshub_apikey.keystore.passwords import read_passwords
-from metricshub_apikey.policy.file import find_policy, load, named_policy
+from metricshub_apikey.policy.file import load
+from metricshub_apikey.policy.location import find_policy, named_policy
 from metricshub_apikey.policy.permission import Permission, normalise
 from metricshub_apikey.policy.state import Address, find_state, parse
 

@@ -27,8 +27,6 @@ from .permission import Permission
 from .rules import STOCK, KeyFormat, Policy, RateLimit, Role
 from .state import parse as parse_state
 
-FILE_NAME = "apikey.toml"
-ENVIRONMENT_VARIABLE = "METRICSHUB_APIKEY_POLICY"
 MAX_SIZE = 1 << 20
 HIGHEST_RATE = 1_000_000
 
@@ -57,39 +55,6 @@ HOMES = {
 """Where each key belongs: whoever appends one to the file puts it into the last table."""
 
 FORMATS: dict[str, KeyFormat] = {"uuid": "uuid", "prefixed": "prefixed"}
-
-
-def path_beside(keystore: str) -> str:
-    """Return where the policy of *keystore* belongs, links resolved."""
-    return os.path.join(os.path.dirname(os.path.realpath(keystore)), FILE_NAME)
-
-
-def named_policy(named: str | None, environ: Mapping[str, str]) -> str | None:
-    """Return the policy file that somebody asks for: *named*, or in the environment variables."""
-    return environ.get(ENVIRONMENT_VARIABLE) or None if named is None else named
-
-
-def find_policy(named: str | None, keystore: str, environ: Mapping[str, str]) -> str | None:
-    """
-    Return which policy file to use; None if there is none.
-
-    Args:
-        named: What the user asked for on the command line, or None.
-        keystore: The path of the keystore; a policy beside the file behind all links counts.
-        environ: The environment variables.
-    """
-    if (asked_for := named_policy(named, environ)) is not None:
-        return asked_for
-    path = path_beside(keystore)
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except PermissionError:  # whoever may not look into the directory cannot use its keystore
-        return None
-    except OSError:  # it may be there: let `load` say what is wrong
-        return path
-    return path
 
 
 def load(path: str) -> Policy:

@@ -18,7 +18,7 @@ from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.metadata import NOTHING, Metadata
 from metricshub_apikey.keystore.keystore import Keystore, ignore_note
-from metricshub_apikey.keystore.local_time import server_zone
+from metricshub_apikey.keystore.server_zone import server_zone
 from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import STOCK, Policy

@@ -27,7 +27,7 @@ from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.selection import Usage
-from metricshub_apikey.keystore.local_time import ServerZone
+from metricshub_apikey.keystore.server_zone import ServerZone
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.kdf import KdfParameters
 from metricshub_apikey.pkcs12.pbe import Pbes2

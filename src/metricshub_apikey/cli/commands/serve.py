@@ -12,7 +12,7 @@ from metricshub_apikey.cli.options import FILE, Command, common_options, pass_se
 from metricshub_apikey.cli.output import Form
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import MissingExtraError
-from metricshub_apikey.policy.file import named_policy
+from metricshub_apikey.policy.location import named_policy
 
 if TYPE_CHECKING:
     from metricshub_apikey.gateway.service import StateFailure
