@@ -24,17 +24,20 @@ from datetime import UTC
 from pathlib import Path
 from typing import NamedTuple
 
+from metricshub_apikey.secret import Secret
+
 HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE.parent / "tests" / "support"), str(HERE.parent / "src")]
+sys.path += [str(HERE.parent / name) for name in ("tests", "tests/support", "src")]
 
 from prepare import write_keys  # noqa: E402
 from report import Row, Section, at_least, at_most, ratios  # noqa: E402
 
-from metricshub_apikey import ApiKeyRegistry, Keystore  # noqa: E402
+from metricshub_apikey import ApiKeys  # noqa: E402
 from metricshub_apikey.gateway.clock import ServerClock  # noqa: E402
 from metricshub_apikey.gateway.credential import Credential  # noqa: E402
 from metricshub_apikey.gateway.keyring import Keyring, Snapshot  # noqa: E402
 from metricshub_apikey.keys.api_key import ApiKey  # noqa: E402
+from metricshub_apikey.keystore.keystore import Keystore  # noqa: E402
 from metricshub_apikey.policy.rules import STOCK  # noqa: E402
 from servers import free_port, program, running  # noqa: E402
 from stock import Stock  # noqa: E402
@@ -142,7 +145,7 @@ class Place:
         path = self.file(name)
         write_keys(path, count)
         (path.parent / "apikey.toml").write_text(POLICY)
-        keys = [key.key or "" for key in ApiKeyRegistry(Keystore(path)).list()]
+        keys = [key.secret.reveal() or "" for key in ApiKeys(Keystore(path)).list()]
         (self.folder / f"{name}.keys").write_text("\n".join(keys))
         return keys
 
@@ -281,11 +284,14 @@ def lookups(count: int) -> Section:
 
 def _keyring(count: int) -> tuple[Keyring, list[bytes]]:
     tokens = [f"key-{number:032d}" for number in range(count)]
-    keys = [ApiKey(f"a{n}", token, None, None) for n, token in enumerate(tokens)]
-    prepared = [Credential(key, (key.key or "").encode(), STOCK) for key in keys]
+    keys = [ApiKey(f"a{n}", Secret(token), None, None) for n, token in enumerate(tokens)]
+    prepared = [Credential(key, (key.secret.reveal() or "").encode(), STOCK) for key in keys]
     keyring = Keyring(Keystore("none.p12"), None, report=print)
     credentials = {one.digest: one for one in prepared}
-    keyring.snapshot = Snapshot(credentials, frozenset(), STOCK, 0, 0.0, ServerClock(UTC))
+    clock = ServerClock(UTC)
+    keyring.snapshot = Snapshot(
+        credentials, frozenset(), STOCK, lambda _: False, lambda _: None, 0, 0.0, clock
+    )
     return keyring, [one.token for one in prepared][:: max(1, count // 1_000)]
 
 

@@ -14,16 +14,17 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from metricshub_apikey import ApiKeyRegistry, Keystore
-from metricshub_apikey.activity.journal import Journal
 from metricshub_apikey.keys import entries
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.metadata import Metadata
-from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS
+from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore
 from metricshub_apikey.pkcs12.store import Store
+from metricshub_apikey.policy.rules import Policy
+from metricshub_apikey.registry.issuing import Issuer
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 CREATED_MS = 1_750_000_000_000
@@ -46,7 +47,7 @@ def write_keys(path: Path, count: int, start: bytes = b"") -> None:
 
 def write_managed(directory: Path, count: int) -> None:
     """Write keys with metadata, a list of the same keys for `apply`, and one that edits half."""
-    registry = ApiKeyRegistry(Keystore(directory / "keys.p12"), journal=Journal("admin@host"))
+    issuer = Issuer(Moment(datetime.now(UTC), UTC), Policy(), "admin@host", os.urandom)
     roles, labels = ("metrics-writer", "read-only"), (("env", "production"), ("team", "ops"))
     directory.mkdir()
     described = Metadata(roles=roles, description="the nightly pipeline", labels=labels)
@@ -54,10 +55,10 @@ def write_managed(directory: Path, count: int) -> None:
     def add(store: Store) -> None:
         for number in range(1, count + 1):
             expires_on = datetime(2099, 1, 1) + number * timedelta(days=1)
-            key = registry.issue(f"key-{number}", expires_on, described, registry.now())
+            key = issuer.new_key(f"key-{number}", expires_on, described)
             store.adopt(entries.new_bag(store, key, os.urandom))
 
-    registry.keystore.update(add, create=True)
+    Keystore(directory / "keys.p12").update(add, create=True)
     item = "- {{alias: key-{0}, roles: [{1}], labels: {{env: production, team: ops}}}}\n"
     for name, changed in (("same", "metrics-writer, read-only"), ("edited", "read-only")):
         lines = (

@@ -1,6 +1,7 @@
 @echo off
 rem Start the tool on Windows from a checkout or an installation, with nothing set up before.
-rem environment.py makes the virtual environment on first use; its stamp is a copy of pyproject.toml.
+rem environment.py makes the virtual environment on first use; its stamp is a copy of pyproject.toml,
+rem and constraints.txt beside it one of bin\constraints.txt.
 setlocal
 set "APIKEY_LAUNCHER=%~f0"
 for %%P in ("%~dp0..") do set "project=%%~fP"
@@ -32,7 +33,8 @@ exit /b %errorlevel%
 
 :fresh
 if not exist "%venv%\Scripts\python.exe" exit /b 1
-fc /b "%venv%\apikey.stamp" "%project%\pyproject.toml" >nul 2>&1
+fc /b "%venv%\apikey.stamp" "%project%\pyproject.toml" >nul 2>&1 || exit /b 1
+fc /b "%venv%\constraints.txt" "%project%\bin\constraints.txt" >nul 2>&1
 exit /b %errorlevel%
 
 :new_enough

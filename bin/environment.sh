@@ -1,7 +1,7 @@
 #!/bin/sh
 # Find a Python that is new enough and let environment.py make a virtual environment with it.
 #
-#   sh environment.sh [--group NAME] PLACE...
+#   sh environment.sh [--tests] PLACE...
 #
 # prints the place where the environment is; everything else goes to standard error.
 set -eu

@@ -15,7 +15,9 @@ from typing import NoReturn
 
 import pytest
 
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys, Policy
+from metricshub_apikey.keystore.keystore import Keystore
+from ruled import RuledKeys
 from warm import WarmCommand
 
 pytest.register_assert_rewrite("gateway_checks", "proxies", "servers")
@@ -31,11 +33,14 @@ AS_ORDINARY_USER = f"""
 import os, sys, tempfile
 # The interpreter may be in root's home, so all that is imported late is imported now.
 import csv, difflib, json, platformdirs, pwd, resource, shlex, sqlite3, tomllib, unicodedata, uuid
-from metricshub_apikey import ApiKeyRegistry, Keystore  # noqa: E402
-from metricshub_apikey.cli.commands import keys, removal, review, rotation, shell
+from metricshub_apikey import ApiKeys
+from metricshub_apikey.keystore.keystore import Keystore  # noqa: E402
+from metricshub_apikey.cli.commands import (  # noqa: E402
+    check, completion, create, edit, list, log, path, prune, revoke, rotate, scan, show
+)
 from metricshub_apikey.cli.main import run
 with tempfile.TemporaryDirectory() as folder:
-    registry = ApiKeyRegistry(Keystore(os.path.join(folder, "store.p12")))
+    registry = ApiKeys(Keystore(os.path.join(folder, "store.p12")))
     registry.create("first")
     registry.list()
 os.setgroups([])
@@ -69,9 +74,9 @@ def public() -> Iterator[Path]:
 
 
 @pytest.fixture
-def registry(keystore: Path) -> ApiKeyRegistry:
+def registry(keystore: Path) -> ApiKeys:
     """Return the API keys of the test's keystore."""
-    return ApiKeyRegistry(Keystore(keystore))
+    return RuledKeys(Keystore(keystore), Policy.none())
 
 
 @pytest.fixture

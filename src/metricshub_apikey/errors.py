@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import ClassVar
 
 
 class ApiKeyError(Exception):
@@ -120,44 +120,21 @@ class EntryUnreadableError(ApiKeyError):
 
 
 class KeystoreError(ApiKeyError):
-    """
-    Something about the keystore file.
-
-    The code that knows only bytes raises it with a predicate ("is not a PKCS#12 keystore");
-    the code that knows the file completes the sentence with `at`.
-    """
+    """Something about the keystore file."""
 
     code = "keystore"
 
-    def at(self, path: str) -> Self:
-        """Return the same error as a whole sentence about the file *path*."""
-        return type(self)(f"{path} {self.message}.", hint=self.hint)
-
 
 class NotAKeystoreError(KeystoreError):
-    """The bytes are no PKCS#12 file at all."""
+    """The file is not a PKCS#12 file at all."""
 
     code = "not-a-keystore"
-
-    def __init__(self, message: str = "is not a PKCS#12 keystore", **kwargs: str | None) -> None:
-        super().__init__(message, **kwargs)
 
 
 class DamagedError(KeystoreError):
     """Wrong password and damage look the same: the MAC does not fit."""
 
     code = "keystore-damaged"
-
-    def __init__(
-        self,
-        message: str = "cannot be opened: the password is wrong or the file is damaged",
-        **kwargs: str | None,
-    ) -> None:
-        super().__init__(message, **kwargs)
-
-
-class TruncatedError(DamagedError):
-    """The file ends early, as it does while a Java program is writing it."""
 
 
 class UnsupportedError(KeystoreError):

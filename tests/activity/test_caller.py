@@ -21,7 +21,7 @@ NOBODY = 54_321
 
 AS_NOBODY = f"""
 import os, pwd
-from metricshub_apikey.caller import caller
+from metricshub_apikey.activity.caller import caller
 os.setgroups([])
 os.setgid({NOBODY})
 os.setuid({NOBODY})

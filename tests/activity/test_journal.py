@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from fields import fields
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.database import ActivityLog, Event
 from metricshub_apikey.activity.journal import UNKNOWN, Journal
 from metricshub_apikey.errors import KeyNotFoundError
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.metadata import Metadata
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.registry.manifest import Wanted
-from metricshub_apikey.registry.plan import apply
+from metricshub_apikey.secret import UNREADABLE, Secret
 
 NOW = datetime(2027, 6, 15, 12, tzinfo=UTC)
-KEY = ApiKey("ci", "the-key", None, 0)
+KEY = ApiKey("ci", Secret("the-key"), None, 0)
 
 
 @pytest.fixture
@@ -29,10 +31,10 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
-def recorded(keystore: Path, events: list[Event]) -> ApiKeyRegistry:
+def recorded(keystore: Path, events: list[Event]) -> ApiKeys:
     """Return the test's API keys, whose journal writes to `events`."""
     journal = Journal("me@here", events.extend)
-    return ApiKeyRegistry(Keystore(keystore), clock=lambda: NOW, journal=journal)
+    return ApiKeys(Keystore(keystore), clock=lambda: NOW, journal=journal)
 
 
 def told(events: Sequence[Event]) -> list[tuple[str, str, str | None]]:
@@ -42,7 +44,9 @@ def told(events: Sequence[Event]) -> list[tuple[str, str, str | None]]:
 
 def test_an_event_for_each_key(events: list[Event]) -> None:
     """Who, when, what and which key, which is known by its fingerprint only."""
-    Journal("me@here", events.extend).write("revoke", [KEY, KEY._replace(key=None)], NOW, "why")
+    Journal("me@here", events.extend).write(
+        "revoke", [KEY, KEY._replace(secret=UNREADABLE)], NOW, "why"
+    )
     known = Event(NOW, "me@here", "revoke", "ci", fingerprint("the-key"), "why")
     assert events == [known, known._replace(fingerprint=None)]
     assert "the-key" not in repr(events)
@@ -86,11 +90,11 @@ def test_by_default_nothing_is_recorded() -> None:
     Journal().write("create", [KEY], NOW)
 
 
-def test_everything_a_registry_does(recorded: ApiKeyRegistry, events: list[Event]) -> None:
+def test_everything_a_registry_does(recorded: ApiKeys, events: list[Event]) -> None:
     """Each action is told once, after it is done, with what else there is to say."""
-    first = recorded.create("CI", metadata=Metadata(roles=("a", "b")))
+    first = recorded.create("CI", **fields(Metadata(roles=("a", "b"))))
     recorded.create("web")
-    recorded.edit("ci", lambda key: key._replace(metadata=Metadata(description="x")))
+    recorded.edit("ci", remove_roles=("a", "b"), description="x")
     done = recorded.rotate("ci")
     recorded.finish("ci")
     recorded.revoke("WEB", "web")
@@ -108,28 +112,30 @@ def test_everything_a_registry_does(recorded: ApiKeyRegistry, events: list[Event
     assert (events[3].details or "").startswith("old key works until ")
     keys = [first, first, first, first, done.new]
     owners = [events[0], events[2], events[3], events[4], events[6]]
-    assert [event.fingerprint for event in owners] == [fingerprint(key.key or "") for key in keys]
+    assert [event.fingerprint for event in owners] == [
+        fingerprint(key.secret.reveal() or "") for key in keys
+    ]
     assert {(event.actor, event.at) for event in events} == {("me@here", NOW)}
 
 
-def test_what_did_not_happen_is_not_told(recorded: ApiKeyRegistry, events: list[Event]) -> None:
+def test_what_did_not_happen_is_not_told(recorded: ApiKeys, events: list[Event]) -> None:
     """A change that changes nothing, or fails, leaves no trace."""
     recorded.create("ci")
-    recorded.edit("ci", lambda key: key)
-    recorded.rotate("ci", within=timedelta(days=1))
+    recorded.edit("ci")
+    recorded.rotate_if_expiring("ci", timedelta(days=1))
     recorded.remove([KEY], "prune")
     with pytest.raises(KeyNotFoundError):
         recorded.revoke("ci", "nobody")
     assert told(events) == [("create", "ci", None)]
 
 
-def test_a_list_that_is_applied(recorded: ApiKeyRegistry, events: list[Event]) -> None:
+def test_a_list_that_is_applied(recorded: ApiKeys, events: list[Event]) -> None:
     """Each key that a list creates, changes or removes is told; those it leaves are not."""
     for alias in ("old", "same", "web"):
         recorded.create(alias)
     events.clear()
     wanted = [Wanted("new"), Wanted("web", metadata={"roles": ("r",)}), Wanted("same")]
-    apply(recorded, wanted, prune=True, deliver=lambda _keys: None)
+    recorded.apply(wanted, prune=True, deliver=lambda _keys: None)
     assert [(event.action, event.alias) for event in events] == [
         ("create", "new"),
         ("edit", "web"),
@@ -137,17 +143,17 @@ def test_a_list_that_is_applied(recorded: ApiKeyRegistry, events: list[Event]) -
     ]
     assert {event.details for event in events} == {"applied from a list"}
     events.clear()
-    apply(recorded, wanted, prune=True, deliver=lambda _keys: None)
+    recorded.apply(wanted, prune=True, deliver=lambda _keys: None)
     assert events == []
 
 
 def test_into_the_database(keystore: Path, tmp_path: Path) -> None:
     """What the journal tells is what the activity database returns."""
     log = ActivityLog(str(tmp_path / "activity.db"))
-    registry = ApiKeyRegistry(Keystore(keystore), journal=Journal("me@here", log.record))
+    registry = ApiKeys(Keystore(keystore), journal=Journal("me@here", log.record))
     key = registry.create("ci")
     registry.revoke("ci")
-    assert told(log.history(fingerprint(key.key or ""))) == [
+    assert told(log.history(fingerprint(key.secret.reveal() or ""))) == [
         ("create", "ci", None),
         ("revoke", "ci", None),
     ]

@@ -20,7 +20,8 @@ from builders import examples
 from clock import HERE, at
 from conftest import Run, missing
 from faults import read_log, run_traced
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from fields import fields
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.errors import (
     ExpiryInPastError,
     InvalidArgumentError,
@@ -31,13 +32,15 @@ from metricshub_apikey.files.reading import identity
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX, ApiKey
 from metricshub_apikey.keys.expiry import after, to_local
 from metricshub_apikey.keys.metadata import Metadata
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import Policy
 from metricshub_apikey.policy.templates import template
 from metricshub_apikey.registry.key_folder import KeyFolder, file_name
 from metricshub_apikey.registry.manifest import Wanted
-from metricshub_apikey.registry.plan import Plan, apply, preview
+from metricshub_apikey.registry.plan import Plan
 from places import VECTORS
+from ruled import RuledKeys
 from stock import Stock
 
 NOW = datetime(2027, 6, 15, 12, 0, 0, 500_000, tzinfo=UTC)
@@ -74,14 +77,14 @@ def listed(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def past(keystore: Path) -> ApiKeyRegistry:
+def past(keystore: Path) -> RuledKeys:
     """Return the test's API keys, as of `NOW`."""
-    return ApiKeyRegistry(Keystore(keystore), clock=lambda: NOW)
+    return RuledKeys(Keystore(keystore), Policy(), clock=lambda: NOW)
 
 
-def apply_to(registry: ApiKeyRegistry, *wanted: Wanted, prune: bool = False) -> Plan:
+def apply_to(registry: ApiKeys, *wanted: Wanted, prune: bool = False) -> Plan:
     """Apply a list, and hand the new keys to nobody."""
-    return apply(registry, wanted, prune=prune, deliver=lambda _keys: None)
+    return registry.apply(wanted, prune=prune, deliver=lambda _keys: None)
 
 
 def said(plan: Plan) -> list[str]:
@@ -116,8 +119,8 @@ def test_apply(
         key = (out / alias).read_text()
         assert key.endswith("\n")
         assert stock.ask("find", keystore, key.strip()) == [f"accepted {alias}"]
-    ci, web = ApiKeyRegistry(Keystore(keystore)).list()
-    assert ci.lifetime(HERE) == 90 * DAY
+    ci, web = ApiKeys(Keystore(keystore)).list()
+    assert ci.lifetime == 90 * DAY
     assert ci.metadata == Metadata(
         created_by=ci.metadata.created_by,
         roles=("metrics-writer",),
@@ -137,7 +140,7 @@ def test_twice(run: Run, listed: Path, tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
-def test_the_plan(run: Run, registry: ApiKeyRegistry, listed: Path, tmp_path: Path) -> None:
+def test_the_plan(run: Run, registry: ApiKeys, listed: Path, tmp_path: Path) -> None:
     """What is created, changed and removed is one line each; a dry run writes nothing at all."""
     for alias in ("web", "old", "CI"):
         registry.create(alias)
@@ -255,14 +258,14 @@ def test_a_list_that_cannot_be_used(run: Run, listed: Path, tmp_path: Path) -> N
         ("-rf", "-rf"),
     ],
 )
-def test_names_of_files(past: ApiKeyRegistry, tmp_path: Path, alias: str, name: str) -> None:
+def test_names_of_files(past: RuledKeys, tmp_path: Path, alias: str, name: str) -> None:
     """Every alias is the name of a file in the folder, and nowhere else."""
     out = tmp_path / "out"
     with KeyFolder(str(out)) as folder:
-        apply(past, [Wanted(alias)], prune=False, deliver=folder.write)
+        past.apply([Wanted(alias)], prune=False, deliver=folder.write)
         folder.keep()
     assert os.listdir(out) == [name]
-    assert (out / name).read_text() == f"{past.get(alias).key}\n"
+    assert (out / name).read_text() == f"{past.get(alias).secret.reveal()}\n"
 
 
 @examples(100)
@@ -274,25 +277,25 @@ def test_no_two_aliases_share_a_file(aliases: list[str]) -> None:
     assert not any("/" in name or name in (".", "..") for name in found)
 
 
-def test_without_a_write_no_file_stays(past: ApiKeyRegistry, tmp_path: Path) -> None:
+def test_without_a_write_no_file_stays(past: RuledKeys, tmp_path: Path) -> None:
     """If the keystore cannot be written after all, the files of its keys go away."""
     out = tmp_path / "out"
 
     def stop() -> None:
         raise OutputError("Stop.")
 
-    store = Keystore(past.keystore.path, before_commit=stop)
+    store = Keystore(past._keystore.path, before_commit=stop)
     with pytest.raises(OutputError), KeyFolder(str(out)) as folder:
-        apply(ApiKeyRegistry(store), [Wanted("ci")], prune=False, deliver=folder.write)
+        ApiKeys(store).apply([Wanted("ci")], prune=False, deliver=folder.write)
     assert os.listdir(out) == []
     assert past.list() == ()
 
 
-def test_a_folder_that_cannot_be(past: ApiKeyRegistry, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be(past: RuledKeys, tmp_path: Path) -> None:
     """Where a file is, no folder can be made, and no key."""
     (tmp_path / "file").touch()
     with pytest.raises(OutputError) as caught, KeyFolder(str(tmp_path / "file")) as folder:
-        apply(past, [Wanted("ci")], prune=False, deliver=folder.write)
+        past.apply([Wanted("ci")], prune=False, deliver=folder.write)
     assert caught.value.message == f"{tmp_path}/file cannot take the keys: File exists."
     assert past.list() == ()
 
@@ -300,10 +303,10 @@ def test_a_folder_that_cannot_be(past: ApiKeyRegistry, tmp_path: Path) -> None:
 # What is managed
 
 
-def test_fields_that_are_not_listed_stay(past: ApiKeyRegistry) -> None:
+def test_fields_that_are_not_listed_stay(past: RuledKeys) -> None:
     """Only what the list mentions changes; what it mentions as empty is taken away."""
     metadata = Metadata(roles=("r",), description="x", labels=(("env", "test"),))
-    past.create("ci", expires_on=after(at(NOW), DAY), metadata=metadata)
+    past.create("ci", expires_on=after(at(NOW), DAY), **fields(metadata))
     before = past.get("ci")
     assert said(apply_to(past, Wanted("ci"))) == []
     assert past.get("ci") == before
@@ -313,12 +316,12 @@ def test_fields_that_are_not_listed_stay(past: ApiKeyRegistry) -> None:
     assert past.get("ci") == before._replace(metadata=changed)
 
 
-def test_keys_of_the_stock_tool(past: ApiKeyRegistry, keystore: Path, stock: Stock) -> None:
+def test_keys_of_the_stock_tool(past: RuledKeys, keystore: Path, stock: Stock) -> None:
     """They are edited like any other, their secrets and all other entries stay."""
     keystore.parent.mkdir()
     shutil.copy(VECTORS / "jdk17.0.15-mixed.p12", keystore)
-    before = {key.alias: key.key for key in past.list()}
-    others = [bag.raw for bag in past.keystore.read().bags if "api_key" not in (bag.alias or "")]
+    before = {key.alias: key.secret.reveal() for key in past.list()}
+    others = [bag.raw for bag in past._keystore.read().bags if "api_key" not in (bag.alias or "")]
     wanted = [
         Wanted("mcp-openai", metadata={"roles": ("r",)}),
         Wanted("mcp-claude", expires_on=datetime(2999, 1, 1)),
@@ -326,26 +329,26 @@ def test_keys_of_the_stock_tool(past: ApiKeyRegistry, keystore: Path, stock: Sto
     ]
     plan = apply_to(past, *wanted)
     assert said(plan) == ["~ mcp-openai roles", "~ mcp-claude expiry", "~ ünï-😀 expiry"]
-    assert {key.alias: key.key for key in past.list()} == before
-    after_it = [bag.raw for bag in past.keystore.read().bags]
+    assert {key.alias: key.secret.reveal() for key in past.list()} == before
+    after_it = [bag.raw for bag in past._keystore.read().bags]
     assert all(raw in after_it for raw in others)
     for alias, key in before.items():
         assert stock.rows("find", keystore, key or "") == [[f"accepted {alias}"]]
 
 
-def test_expires_in_counts_from_the_creation(past: ApiKeyRegistry) -> None:
+def test_expires_in_counts_from_the_creation(past: RuledKeys) -> None:
     """So the same list changes nothing, however much later it is applied."""
     wanted = Wanted("ci", expires_in="90d")
     apply_to(past, wanted)
     ends = past.get("ci").expires_on
     assert ends == after(at(NOW), 90 * DAY)
-    past.clock = lambda: NOW + 80 * DAY
+    past._clock = lambda: NOW + 80 * DAY
     assert said(apply_to(past, wanted)) == []
     assert said(apply_to(past, Wanted("ci", expires_in="100d"))) == ["~ ci expiry"]
     assert past.get("ci").expires_on == after(at(NOW), 100 * DAY)
     with pytest.raises(ExpiryInPastError, match=r"^'ci': "):
         apply_to(past, Wanted("ci", expires_in="80d"))
-    past.clock = lambda: NOW + 200 * DAY
+    past._clock = lambda: NOW + 200 * DAY
     assert said(apply_to(past, Wanted("ci", expires_in="100d"))) == []
 
 
@@ -355,23 +358,23 @@ def test_expires_in_of_an_undated_key(tmp_path: Path) -> None:
     values = {"ends": b"key-1__2999-01-01T00:00:00", "endless": b"key-2"}
     bags = [undated_bag(ENTRY_PREFIX + alias, value) for alias, value in values.items()]
     file.write_bytes(builders.keystore(builders.data_info(*bags)))
-    undated = ApiKeyRegistry(Keystore(file, builders.PASSWORDS), clock=lambda: NOW)
+    undated = ApiKeys(Keystore(file, builders.PASSWORDS), clock=lambda: NOW)
     assert [key.created_ms for key in undated.list()] == [None, None]
     wanted = [Wanted("ends", expires_in="1d"), Wanted("endless", expires_in="1d")]
     assert said(apply_to(undated, *wanted)) == ["~ endless expiry"]
     assert undated.get("endless").expires_on == after(at(NOW), DAY)
-    undated.clock = lambda: NOW + timedelta(hours=1)
+    undated._clock = lambda: NOW + timedelta(hours=1)
     assert said(apply_to(undated, *wanted)) == []
 
 
 def undated_bag(alias: str, value: bytes) -> bytes:
     """Return an entry without the attribute that dates it."""
     plaintext = builders.secret_plaintext(value)
-    ciphertext = builders.aes_encrypt(plaintext, builders.PASSWORDS.entries)
+    ciphertext = builders.aes_encrypt(plaintext, builders.PASSWORDS.entries.reveal())
     return builders.shrouded_bag(builders.pbes2(), ciphertext, builders.friendly_name(alias))
 
 
-def test_the_default_lifetime(past: ApiKeyRegistry) -> None:
+def test_the_default_lifetime(past: RuledKeys) -> None:
     """A key for which the list has no expiry gets the policy's; one without end never ends."""
     past.policy = Policy(default_lifetime=30 * DAY)
     wanted = [Wanted("ci"), Wanted("web", no_expiry=True)]
@@ -393,7 +396,7 @@ def test_the_default_lifetime(past: ApiKeyRegistry) -> None:
         (Wanted("ci", expires_on=datetime(2001, 1, 1)), ExpiryInPastError),
     ],
 )
-def test_rules(past: ApiKeyRegistry, wanted: Wanted, error: type[Exception]) -> None:
+def test_rules(past: RuledKeys, wanted: Wanted, error: type[Exception]) -> None:
     """A new key and a changed one keep the rules, whose error names the key; nothing changes."""
     past.create("ci", expires_on=after(at(NOW), 30 * DAY))
     past.policy = Policy(
@@ -408,11 +411,11 @@ def test_rules(past: ApiKeyRegistry, wanted: Wanted, error: type[Exception]) -> 
     with pytest.raises(error, match=f"^'{wanted.alias}': "):
         apply_to(past, Wanted("other"), wanted)
     with pytest.raises(error, match=f"^'{wanted.alias}': "):
-        preview(past, [Wanted("other"), wanted], prune=True)
+        past.preview([Wanted("other"), wanted], prune=True)
     assert past.list() == before
 
 
-def test_a_key_that_breaks_a_rule_already(past: ApiKeyRegistry) -> None:
+def test_a_key_that_breaks_a_rule_already(past: RuledKeys) -> None:
     """What the list does not change need not keep a rule that is newer than the key."""
     past.create("ci")
     past.policy = Policy(require_role=True)
@@ -422,7 +425,7 @@ def test_a_key_that_breaks_a_rule_already(past: ApiKeyRegistry) -> None:
 # Removing
 
 
-def test_prune(past: ApiKeyRegistry, keystore: Path) -> None:
+def test_prune(past: RuledKeys, keystore: Path) -> None:
     """What is not listed goes with its old key, and what cannot be read; others keep theirs."""
     for alias in ("ci", "web", "other.prev"):
         past.create(alias)
@@ -440,7 +443,7 @@ def test_prune(past: ApiKeyRegistry, keystore: Path) -> None:
     assert said(apply_to(past, Wanted("ci"), prune=True)) == []
 
 
-def test_without_prune_nothing_is_removed(past: ApiKeyRegistry) -> None:
+def test_without_prune_nothing_is_removed(past: RuledKeys) -> None:
     """An empty list alone changes nothing; with pruning it removes all."""
     past.create("ci")
     assert said(apply_to(past)) == []
@@ -448,7 +451,7 @@ def test_without_prune_nothing_is_removed(past: ApiKeyRegistry) -> None:
     assert past.list() == ()
 
 
-def test_an_unreadable_key(past: ApiKeyRegistry, keystore: Path) -> None:
+def test_an_unreadable_key(past: RuledKeys, keystore: Path) -> None:
     """It can be described, but its expiry is no use: that error names it."""
 
     def spoil(store: Store) -> None:
@@ -497,12 +500,11 @@ def test_any_list(
 ) -> None:
     """Whatever is there, the keys are then what the list says, and a second time is none."""
     keystore = tmp_path_factory.mktemp("any") / "store.p12"
-    registry = ApiKeyRegistry(
-        Keystore(keystore), clock=lambda: NOW, policy=Policy(default_lifetime=default)
-    )
+    policy = Policy(default_lifetime=default)
+    registry = RuledKeys(Keystore(keystore), policy, clock=lambda: NOW)
     apply_to(registry, *first)
     before = {key.alias: key for key in registry.list()}
-    expected = preview(registry, second, prune=prune)
+    expected = registry.preview(second, prune=prune)
     plan = apply_to(registry, *second, prune=prune)
     assert plan.steps == expected.steps
     keys = {key.alias: key for key in registry.list()}
@@ -512,7 +514,7 @@ def test_any_list(
     assert keys.keys() - listed == (set() if prune else before.keys() - listed)
     assert all(keys[alias] == before[alias] for alias in keys.keys() - listed)
     status = identity(keystore.stat()) if keystore.exists() else None
-    registry.clock = lambda: NOW + timedelta(hours=1)
+    registry._clock = lambda: NOW + timedelta(hours=1)
     assert apply_to(registry, *second, prune=prune).steps == ()
     assert status == (identity(keystore.stat()) if keystore.exists() else None)
 
@@ -527,4 +529,4 @@ def check_wanted(wanted: Wanted, key: ApiKey, old: ApiKey | None) -> None:
     if wanted.expires_in is not None:
         assert key.lifetime(HERE) in (DAY, 90 * DAY, 365 * DAY + timedelta(hours=12))
     if old is not None:
-        assert (key.key, key.created_ms) == (old.key, old.created_ms)
+        assert (key.secret.reveal(), key.created_ms) == (old.secret.reveal(), old.created_ms)

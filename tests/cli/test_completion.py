@@ -24,11 +24,12 @@ from pathlib import Path
 import pytest
 
 from conftest import AS_ORDINARY_USER, COMMAND, Run, missing
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.cli.completion import SHELLS, complete_alias
-from metricshub_apikey.cli.main import HOMES, apikey
+from metricshub_apikey.cli.main import COMMANDS, apikey
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
 
 TIMEOUT = 30
@@ -227,7 +228,7 @@ def test_completes_commands_options_and_choices(shell: Shell) -> None:
         "apikey --color ",
         "apikey completion ",
     ) == [
-        set(HOMES),
+        set(COMMANDS),
         {"create"},
         {"--expires-on", "--expires-in"},
         {"auto", "always", "never"},
@@ -236,11 +237,9 @@ def test_completes_commands_options_and_choices(shell: Shell) -> None:
     assert shell.stderr.read_text() == ""
 
 
-def test_completes_the_aliases_and_leaks_nothing_else(
-    shell: Shell, registry: ApiKeyRegistry
-) -> None:
+def test_completes_the_aliases_and_leaks_nothing_else(shell: Shell, registry: ApiKeys) -> None:
     """Only aliases of API keys are offered, and only those that need no quotes."""
-    key = registry.create("MCP-One").key or ""
+    key = registry.create("MCP-One").secret.reveal() or ""
     unsafe = ["sp ace", "qu'ote", 'qu"ote', "dol$home", "back`id`", "semi;x", "st*r", "a\\b"]
     api_keys = [f"{ENTRY_PREFIX}mcp-{name}" for name in ("two", "unreadable", *unsafe)]
 
@@ -248,7 +247,7 @@ def test_completes_the_aliases_and_leaks_nothing_else(
         for alias in (*api_keys, f"{ENTRY_PREFIX}other", "metricshub-master-key", "user:mcp-admin"):
             store.add(alias, b"\xff secret", created_ms=0, random_bytes=os.urandom)
 
-    registry.keystore.update(add_foreign)
+    registry._keystore.update(add_foreign)
 
     assert shell.complete(
         "apikey revoke mcp-", "apikey revoke mcp-one MCP-T", "apikey create "
@@ -273,7 +272,7 @@ def test_a_keystore_that_cannot_be_read_does_not_disturb_the_shell(
 ) -> None:
     """No keystore, and a damaged one: nothing is offered, nothing printed, no file made."""
     good, damaged = public / "good.p12", public / "damaged.p12"
-    ApiKeyRegistry(Keystore(good)).create("mcp-one")
+    ApiKeys(Keystore(good)).create("mcp-one")
     damage(good, damaged)
 
     assert shell.complete(
@@ -288,7 +287,7 @@ def test_a_keystore_that_cannot_be_read_does_not_disturb_the_shell(
 def test_is_quiet_about_every_keystore_that_cannot_be_read(run: Run, public: Path) -> None:
     """Missing, damaged, foreign, denied, a directory, another password: no word, no file."""
     good, denied = public / "good.p12", public / "denied.p12"
-    ApiKeyRegistry(Keystore(good)).create("mcp-one")
+    ApiKeys(Keystore(good)).create("mcp-one")
     good.chmod(0o644)
     denied.write_bytes(good.read_bytes())
     denied.chmod(0)
@@ -321,7 +320,7 @@ def test_is_quiet_about_every_keystore_that_cannot_be_read(run: Run, public: Pat
     assert sorted(os.listdir(public)) == before
 
 
-def test_tab_completes_on_a_terminal(zsh: Terminal, registry: ApiKeyRegistry) -> None:
+def test_tab_completes_on_a_terminal(zsh: Terminal, registry: ApiKeys) -> None:
     """The only candidate is inserted with a space behind it; without one the line stays."""
     registry.create("mcp-one")
 
@@ -331,7 +330,7 @@ def test_tab_completes_on_a_terminal(zsh: Terminal, registry: ApiKeyRegistry) ->
 
 
 def test_decrypts_nothing(
-    registry: ApiKeyRegistry, monkeypatch: pytest.MonkeyPatch, keystore: Path
+    registry: ApiKeys, monkeypatch: pytest.MonkeyPatch, keystore: Path
 ) -> None:
     """Aliases are not secret: no entry is opened to complete one."""
     registry.create("mcp-one")

@@ -18,16 +18,19 @@ from rich.cells import cell_len
 
 from clock import HERE
 from conftest import Run
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from fields import fields
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.database import ActivityLog, path_beside
 from metricshub_apikey.activity.journal import Journal
-from metricshub_apikey.cli.views import KEY_FIELDS
 from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.document import KEY_FIELDS
 from metricshub_apikey.keys.entries import new_bag
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.metadata import Metadata
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
+from metricshub_apikey.secret import Secret
 from places import VECTORS
 from terminal import on_terminal
 
@@ -60,11 +63,11 @@ def mixed(keystore: Path) -> Path:
     def make(
         alias: str, who: str, age: timedelta, end: timedelta | None, metadata: Metadata
     ) -> None:
-        registry = ApiKeyRegistry(
+        registry = ApiKeys(
             Keystore(keystore), clock=lambda: now - age, journal=Journal(f"{who}@build")
         )
         expires_on = None if end is None else to_local(now + end, HERE)
-        registry.create(alias, expires_on=expires_on, metadata=metadata)
+        registry.create(alias, expires_on=expires_on, **fields(metadata))
 
     production, staging = (("env", "production"),), (("env", "staging"), ("team", "a b"))
     writer, reader = "metrics-writer", "read-only"
@@ -127,7 +130,7 @@ def test_unused_keys(run: Run, mixed: Path) -> None:
     """Once uses are recorded, a key without one is unused, unless it is younger than that."""
     log = ActivityLog(path_beside(str(mixed)))
     now = datetime.now(UTC)
-    secrets = {key.alias: key.key or "" for key in ApiKeyRegistry(Keystore(mixed)).list()}
+    secrets = {key.alias: key.secret.reveal() or "" for key in ApiKeys(Keystore(mixed)).list()}
     log.record_uses({fingerprint(secrets["ci"]): ("ci", now - 3 * DAY)})
     assert run("list", "-q", "--unused-for", "2d").stdout.splitlines()[-2:] == ["nightly", "web"]
     log.record_uses({fingerprint(secrets["web"]): ("web", now - 60 * DAY)})
@@ -191,7 +194,7 @@ def test_csv(run: Run, mixed: Path) -> None:
     """It parses back to what JSON says, whatever is in a field."""
     made = to_local(datetime.now(UTC), HERE)
     odd = Metadata("ann@x", ("a",), 'a,"b"', 'He said: "no, never"', (("a", 'x "y", z'), ("b", "")))
-    add(mixed, ApiKey('com,ma "x"', "key-12345678", made, 0, None, odd))
+    add(mixed, ApiKey('com,ma "x"', Secret("key-12345678"), made, 0, None, odd))
     done = run("list", "-o", "csv")
     rows = parsed(done.stdout)
     keys = json.loads(run("list", "-o", "json").stdout)["keys"]
@@ -210,7 +213,7 @@ def test_csv(run: Run, mixed: Path) -> None:
 def test_csv_escapes_what_moves_the_cursor(run: Run, keystore: Path) -> None:
     """A field of somebody else's cannot send an escape sequence, nor begin a line."""
     odd = Metadata("m\x1b[2J", ("r\x1b[2J",), "s\x07", "two\nlines\r\n", (("l\x1b", "v\x07\n"),))
-    add(keystore, ApiKey("a\x1b[31m\nb", "key-12345678", None, 0, None, odd))
+    add(keystore, ApiKey("a\x1b[31m\nb", Secret("key-12345678"), None, 0, None, odd))
     for form in (["-o", "csv"], ["--long"], [], ["-q"], ["-o", "json"]):
         done = run("list", *form)
         assert not HIDDEN.search(done.stdout + done.stderr), form
@@ -264,7 +267,9 @@ def test_colour_of_the_table(run: Run, environment: Environment, mixed: Path) ->
 def test_the_table_in_a_pipe(run: Run, mixed: Path) -> None:
     """Where nobody looks, each key has one line, as wide as it must be, and no escape code."""
     long = "a-service-account-with-a-name-that-no-terminal-would-have-room-for"
-    add(mixed, ApiKey("wide", "key-12345678", None, 0, None, Metadata(service_account=long)))
+    add(
+        mixed, ApiKey("wide", Secret("key-12345678"), None, 0, None, Metadata(service_account=long))
+    )
     done = run("list", "--long", env={"TERM": "xterm"})
     assert (done.returncode, done.stderr) == (0, "")
     heading, rule, *rows = done.stdout.splitlines()
@@ -288,7 +293,7 @@ def test_a_terminal_without_line_characters(run: Run, mixed: Path) -> None:
 
 def test_six_hundred_keys(environment: Environment, run: Run, keystore: Path) -> None:
     """A table too long to draw is plain lines, with all columns, in colourless order."""
-    keys = [ApiKey(f"k{number}", f"key-{number:04}", None, 0) for number in range(600)]
+    keys = [ApiKey(f"k{number}", Secret(f"key-{number:04}"), None, 0) for number in range(600)]
     add(keystore, *keys)
     done = run("list", "--long")
     heading, *rows = done.stdout.splitlines()

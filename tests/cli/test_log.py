@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import Run
-from metricshub_apikey import ApiKeyRegistry
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.caller import caller
 from metricshub_apikey.activity.database import FILE_NAME, ActivityLog, Event
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
@@ -53,7 +53,7 @@ def logged(run: Run, *arguments: str) -> list[tuple[str, str, str | None]]:
     return [(event["action"], event["alias"], event["details"]) for event in events]
 
 
-def test_every_action(run: Run, registry: ApiKeyRegistry, tmp_path: Path) -> None:
+def test_every_action(run: Run, registry: ApiKeys, tmp_path: Path) -> None:
     """Whatever changes a key is in the log, and what changes nothing is not."""
     (tmp_path / "keys.yaml").write_text("keys:\n- new\n- alias: web\n  roles: [r]\n")
     for command in (
@@ -78,7 +78,7 @@ def test_every_action(run: Run, registry: ApiKeyRegistry, tmp_path: Path) -> Non
                 entry, f"key-{alias}__{expiry}".encode(), created_ms=0, random_bytes=os.urandom
             )
 
-    registry.keystore.update(spoil)
+    registry._keystore.update(spoil)
     run("check", "--fix")
     run("prune", "--yes")
     run("list")
@@ -143,7 +143,7 @@ def test_text_and_csv(run: Run, recorded: Path) -> None:
     assert rows[1] == [f"{at[0]:%Y-%m-%dT%H:%M:%SZ}", "a@here", "create", "ci", "roles: r"]
 
 
-def test_no_database(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_no_database(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """Nothing has been recorded, nothing is made, and it is no failure."""
     done = run("log")
     assert (done.returncode, done.stdout, done.stderr) == (0, NOTHING, "")

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from conftest import ORDINARY_USER, Run, missing
-from metricshub_apikey import ApiKeyRegistry, Keystore
-from metricshub_apikey.cli.views import KEY_FIELDS
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
+from metricshub_apikey.keys.document import KEY_FIELDS
 from metricshub_apikey.keys.entries import find
 from metricshub_apikey.keys.metadata import MAX_MEMBERS, Metadata
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
 from places import VECTORS
 from stock import Stock
@@ -70,7 +71,7 @@ def state(keystore: Path) -> tuple[int, int, bytes]:
 # create and show
 
 
-def test_everything_a_key_carries(run: Run, keystore: Path, registry: ApiKeyRegistry) -> None:
+def test_everything_a_key_carries(run: Run, keystore: Path, registry: ApiKeys) -> None:
     """Every field is stored, shown in each form, and known to the library; one note on roles."""
     before = datetime.now(UTC)
     done = run(
@@ -111,7 +112,7 @@ def test_everything_a_key_carries(run: Run, keystore: Path, registry: ApiKeyRegi
         "Description": "nightly “pipeline”, 日本",
         "Labels": "env=prod team=a=b",
     }
-    assert str(key.key) not in done.stdout
+    assert str(key.secret.reveal()) not in done.stdout
 
 
 def test_one_document_for_one_key(run: Run, keystore: Path) -> None:
@@ -155,7 +156,7 @@ def test_a_key_without_any_of_it(run: Run, keystore: Path) -> None:
     assert done.stderr == "Error: No API key found with alias 'nobody'.\n"
 
 
-def test_who_made_it(run: Run, registry: ApiKeyRegistry) -> None:
+def test_who_made_it(run: Run, registry: ApiKeys) -> None:
     """Behind sudo it is the login; for anybody else the variable is only a variable."""
     if os.geteuid():
         missing("needs root")
@@ -176,7 +177,7 @@ def test_who_made_it_as_an_ordinary_user(run: Run, ordinary: list[str], public: 
     file = public / "security" / "k.p12"
     done = run("create", "x", "--keystore", file, env={"SUDO_USER": "ann"}, command=ordinary)
     assert (done.returncode, done.stderr) == (0, "")
-    made_by = ApiKeyRegistry(Keystore(file)).get("x").metadata.created_by
+    made_by = ApiKeys(Keystore(file)).get("x").metadata.created_by
     assert made_by == f"{pwd.getpwuid(ORDINARY_USER).pw_name}@{HOST}"
 
 
@@ -219,7 +220,7 @@ def test_what_no_key_may_carry(
 # edit
 
 
-def test_edit(run: Run, registry: ApiKeyRegistry, keystore: Path, stock: Stock) -> None:
+def test_edit(run: Run, registry: ApiKeys, keystore: Path, stock: Stock) -> None:
     """Each option changes its field and nothing else; a server accepts the same key all along."""
     key = run(*EVERYTHING, "-q").stdout.strip()
     value = encrypted(keystore, "ci-prod")
@@ -262,7 +263,7 @@ def test_edit(run: Run, registry: ApiKeyRegistry, keystore: Path, stock: Stock) 
     assert stock.rows("list", keystore)[0][2].endswith(f"__{FOREVER}")
 
 
-def test_edit_in_json(run: Run, registry: ApiKeyRegistry) -> None:
+def test_edit_in_json(run: Run, registry: ApiKeys) -> None:
     """The document has the key as it is now, and in words what has changed."""
     registry.create("x")
     made = document(run("edit", "x", "--add-role", "a", "--expires-in", "1d", "-o", "json").stdout)
@@ -327,7 +328,7 @@ def test_nothing_to_change(run: Run, keystore: Path, arguments: list[str]) -> No
 )
 def test_what_edit_refuses(
     run: Run,
-    registry: ApiKeyRegistry,
+    registry: ApiKeys,
     keystore: Path,
     arguments: list[str],
     code: int,
@@ -342,13 +343,13 @@ def test_what_edit_refuses(
     assert state(keystore) == before
 
 
-def test_edit_of_an_unreadable_key(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_edit_of_an_unreadable_key(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """What is not in the encrypted value can be changed; the expiry cannot, nor taken away."""
 
     def add(store: Store) -> None:
         store.add(f"{ENTRY_PREFIX}bad", b"key__soon", created_ms=0, random_bytes=os.urandom)
 
-    registry.keystore.update(add, create=True)
+    registry._keystore.update(add, create=True)
     value = encrypted(keystore, "bad")
     done = run("edit", "bad", "--add-role", "a")
     assert (done.returncode, done.stdout) == (0, "API key 'bad' has been changed: roles.\n")
@@ -378,14 +379,14 @@ def test_edit_of_a_key_of_java(run: Run, keystore: Path, stock: Stock) -> None:
     assert [bag.alias for bag in after.bags] == [bag.alias for bag in before.bags]
     assert encrypted(keystore, "mcp-openai") == value
     assert stock.rows("apikeys", keystore) == keys
-    edited = ApiKeyRegistry(Keystore(keystore)).get("mcp-openai")
+    edited = ApiKeys(Keystore(keystore)).get("mcp-openai")
     assert edited.metadata == Metadata(None, ("read-only",), labels=(("env", "prod"),))
     stock.ask("rewrite", keystore, keystore)
-    assert ApiKeyRegistry(Keystore(keystore)).get("mcp-openai") == edited
+    assert ApiKeys(Keystore(keystore)).get("mcp-openai") == edited
 
 
 def test_edit_when_the_record_cannot_be_written(
-    run: Run, registry: ApiKeyRegistry, keystore: Path
+    run: Run, registry: ApiKeys, keystore: Path
 ) -> None:
     """The change is made, and a warning says that it is not in the log."""
     registry.create("x")
@@ -396,7 +397,7 @@ def test_edit_when_the_record_cannot_be_written(
     assert registry.get("x").metadata.description == "d"
 
 
-def test_what_cannot_be_shown_is_done(run: Run, registry: ApiKeyRegistry) -> None:
+def test_what_cannot_be_shown_is_done(run: Run, registry: ApiKeys) -> None:
     """If standard output is full, the error does not look as if nothing had changed."""
     registry.create("x")
     with Path("/dev/full").open("w") as full:

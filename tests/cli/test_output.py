@@ -11,10 +11,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metricshub_apikey.cli.output import Form, Output, escape
+from metricshub_apikey.cli.output import Form, Output, green
+from metricshub_apikey.cli.result import Document, Result
 from metricshub_apikey.errors import KeyExistsError
+from metricshub_apikey.formats.visible import escape
 
 GREEN, YELLOW, RED, PLAIN = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
+
+
+class Lines(Result):
+    """Lines in every form for people, and a document."""
+
+    def __init__(self, *lines: str, told: Document | None = None) -> None:
+        self.shown = [*lines]
+        self.told = told or {}
+
+    def document(self) -> Document:
+        """Return what was given."""
+        return self.told
+
+    def lines(self) -> list[str]:
+        """Return what was given."""
+        return self.shown
+
+    quiet = lines
+
 
 Capture = pytest.CaptureFixture[str]
 
@@ -51,7 +72,7 @@ def test_escaped_text_is_harmless(raw: str) -> None:
 def test_text_goes_to_its_streams(capsys: Capture) -> None:
     """Results are alone on standard output; notes, warnings and errors are one line each."""
     out = Output(Form.TEXT, color=False)
-    out.lines([out.green("result"), "second"])
+    out.show(Lines(green("result"), "second"))
     out.note("a\nb")
     out.warn("be\x1bware")
     out.error(KeyExistsError("It\nis there.", hint="Look\x07."))
@@ -64,7 +85,7 @@ def test_text_goes_to_its_streams(capsys: Capture) -> None:
 def test_colours(capsys: Capture) -> None:
     """Asked for always, results have green parts, notes a yellow start, and errors are red."""
     out = Output(Form.TEXT, color=True)
-    out.lines([f"a {out.green('b')}"])
+    out.show(Lines(f"a {green('b')}"))
     out.note("n")
     out.error(KeyExistsError("e", hint="h"))
     assert capsys.readouterr() == (
@@ -76,14 +97,14 @@ def test_colours(capsys: Capture) -> None:
 def test_no_colour_without_a_terminal(capsys: Capture) -> None:
     """Left to itself, output into a pipe or a file is plain."""
     out = Output(Form.TEXT, color=None)
-    out.lines([out.green("result")])
+    out.show(Lines(green("result")))
     out.warn("w")
     assert capsys.readouterr() == ("result\n", "Warning: w\n")
 
 
 def test_nothing_is_printed_for_no_lines(capsys: Capture) -> None:
     """No result means no empty line."""
-    Output(Form.QUIET, color=False).lines([])
+    Output(Form.QUIET, color=False).show(Lines())
     assert capsys.readouterr() == ("", "")
 
 
@@ -92,7 +113,7 @@ def test_one_document_holds_the_notes(capsys: Capture) -> None:
     out = Output(Form.JSON, color=True)
     out.note("first")
     out.warn("second\n")
-    out.document({"b": 1, "a": "ü\u202e"})
+    out.show(Lines(told={"b": 1, "a": "ü\u202e"}))
     stdout, stderr = capsys.readouterr()
     assert json.loads(stdout) == {"b": 1, "a": "ü\u202e", "notes": ["first", "second\n"]}
     assert stdout.isascii()
@@ -123,7 +144,7 @@ def test_standard_error_may_be_gone() -> None:
     program = (
         "from metricshub_apikey.cli.output import Form, Output\n"
         "out = Output(Form.TEXT, color=None)\n"
-        "out.note('lost'); out.note('lost'); out.lines(['found'])\n"
+        "out.note('lost'); out.note('lost'); out.write('found')\n"
     )
     for redirection in ("2>&-", "2>/dev/full"):
         shell = f'exec "$@" {redirection}'

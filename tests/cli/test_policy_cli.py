@@ -15,18 +15,19 @@ import pytest
 
 from clock import HERE
 from conftest import ORDINARY_USER, Run, missing
-from metricshub_apikey import ApiKeyRegistry
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.prefixed import is_intact
 from metricshub_apikey.policy.file import parse
 from metricshub_apikey.policy.rules import Policy
 from metricshub_apikey.policy.templates import template
 from metricshub_apikey.review.checks import breaches
+from metricshub_apikey.secret import Secret
 from places import VECTORS
 from stock import Stock
 
 STRICT = template("strict")
-ROLES = "Hint: The roles are: read-only, metrics-writer, alert-manager, full-access.\n"
+ROLES = "Hint: The roles are: read-only, metrics-writer, alert-manager, chat-bot, full-access.\n"
 CHOICES = "Hint: The choices are: 30d, 60d, 90d, 180d, 1y.\n"
 WRITER = ("--role", "metrics-writer")
 
@@ -143,6 +144,7 @@ def test_show_without_a_file(run: Run, keystore: Path) -> None:
         "Key format:  UUID",
         "Roles:       optional; any name passes",
         "Rate limit:  1,000 requests a minute, 100 a second",
+        "No roles are defined: every key may do everything.",
     ]
     assert not keystore.parent.exists()
 
@@ -154,9 +156,12 @@ def test_show_the_strict_rules(run: Run, strict: Path) -> None:
     for line in (
         f"Policy file:         {strict}",
         f"Expiry:              required, at most 1y, 90d if none is given; {choices}",
-        "Key format:          metoro_secret_, 43 random characters and a checksum",
-        "Roles:               required; read-only, metrics-writer, alert-manager, full-access",
-        "Role read-only:      Dashboards and reporting tools: GET /**",
+        "Key format:          metricshub_, 43 random characters and a checksum",
+        (
+            "Roles:               required; read-only, metrics-writer, alert-manager, chat-bot, "
+            "full-access"
+        ),
+        "Role metrics-writer: Applications that push metrics: POST /api/v1/metrics/**",
     ):
         assert line in shown.splitlines()
 
@@ -201,7 +206,7 @@ def test_create_keeps_the_rules(run: Run, strict: Path, keystore: Path) -> None:
     assert not keystore.exists()
 
 
-def test_edit_keeps_the_rules(run: Run, strict: Path, registry: ApiKeyRegistry) -> None:
+def test_edit_keeps_the_rules(run: Run, strict: Path, registry: ApiKeys) -> None:
     """Each rule that a changed key would break is named, and the key stays as it is."""
     run("create", "ci", *WRITER)
     before = registry.get("ci")
@@ -217,7 +222,7 @@ def test_edit_keeps_the_rules(run: Run, strict: Path, registry: ApiKeyRegistry) 
     assert registry.get("ci") == before
 
 
-def test_rotate_keeps_the_rules(run: Run, strict: Path, registry: ApiKeyRegistry) -> None:
+def test_rotate_keeps_the_rules(run: Run, strict: Path, registry: ApiKeys) -> None:
     """A rotation is refused where the new key would break a rule, and the old one stays."""
     old = registry.create("ci")
     asks = f"The key has no role; keys.require_role in {strict} asks for one."
@@ -226,11 +231,11 @@ def test_rotate_keeps_the_rules(run: Run, strict: Path, registry: ApiKeyRegistry
     none = f"'45d' is not one of the choices of keys.lifetimes in {strict}."
     refused(run("rotate", "ci", "--expires-in", "45d"), none, CHOICES)
     too_long(run("rotate", "ci", "--expires-on", tomorrow_in(1)), strict)
-    assert [key.key for key in registry.list()] == [old.key]
+    assert [key.secret.reveal() for key in registry.list()] == [old.secret.reveal()]
 
 
 @pytest.mark.parametrize("choice", ["30d", "60d", "90d", "180d", "1y"])
-def test_presets(run: Run, strict: Path, registry: ApiKeyRegistry, choice: str) -> None:
+def test_presets(run: Run, strict: Path, registry: ApiKeys, choice: str) -> None:
     """Each choice of the strict template is a life of exactly that length."""
     assert run("create", "ci", *WRITER, "--expires-in", choice, "-q").returncode == 0
     offered = dict(
@@ -259,7 +264,7 @@ def test_a_year_to_the_second(run: Run, strict: Path) -> None:
     assert run("create", "ci", *WRITER, "--expires-on", found[0], "-q").returncode == 0
 
 
-def test_the_default_lifetime(run: Run, strict: Path, registry: ApiKeyRegistry) -> None:
+def test_the_default_lifetime(run: Run, strict: Path, registry: ApiKeys) -> None:
     """A key for which nobody says an expiry gets the one of the policy."""
     assert strict.exists()
     run("create", "ci", *WRITER)
@@ -272,7 +277,7 @@ def test_prefixed_keys(run: Run, strict: Path, keystore: Path, stock: Stock) -> 
     key = run("create", "ci", *WRITER, "-q").stdout.strip()
     rotated = run("rotate", "ci", "-q").stdout.strip()
     for made, alias in ((key, "ci.prev"), (rotated, "ci")):
-        assert re.fullmatch("metoro_secret_[0-9A-Za-z]{49}", made)
+        assert re.fullmatch("metricshub_[0-9A-Za-z]{49}", made)
         assert (len(made), is_intact(made)) == (63, True)
         assert stock.ask("find", keystore, made) == [f"accepted {alias}"]
 
@@ -318,7 +323,7 @@ def test_check_finds_nothing(run: Run, keystore: Path, strict: Path) -> None:
     assert (keystore.exists(), strict.exists()) == (True, True)
 
 
-def test_check_leaves_old_keys_alone(run: Run, policy: Path, registry: ApiKeyRegistry) -> None:
+def test_check_leaves_old_keys_alone(run: Run, policy: Path, registry: ApiKeys) -> None:
     """The old key of a rotation ends by itself, so it breaks nothing; a like-named key does."""
     registry.create("ci")
     registry.create("other.prev")
@@ -332,7 +337,7 @@ def test_undated_keys(zone: Callable[[str], None]) -> None:
     """Of a key that nobody dated no life is too long; what has nothing to do with it counts."""
     zone("UTC")
     rules = Policy(require_expiry=True, max_lifetime=timedelta(days=1), require_role=True)
-    far = ApiKey("far", "key", datetime(2999, 1, 1), None)
+    far = ApiKey("far", Secret("key"), datetime(2999, 1, 1), None)
     assert len(breaches(far, rules, HERE)) == 1
     assert len(breaches(far._replace(expires_on=None), rules, HERE)) == 2
     assert len(breaches(far._replace(created_ms=0), rules, HERE)) == 2
@@ -343,7 +348,7 @@ def test_undated_keys(zone: Callable[[str], None]) -> None:
 
 
 @pytest.fixture
-def broken(policy: Path, registry: ApiKeyRegistry) -> Path:
+def broken(policy: Path, registry: ApiKeys) -> Path:
     """Return the path of a policy file with a mistyped rule, beside a keystore with a key."""
     registry.create("ci")
     policy.write_text("[keys]\nrequire_expiry = true\nmax_lifetme = '1y'\n")
@@ -387,7 +392,7 @@ def test_check_reports_a_broken_policy(run: Run, broken: Path) -> None:
     ]
 
 
-def test_a_policy_that_is_not_there(run: Run, tmp_path: Path, registry: ApiKeyRegistry) -> None:
+def test_a_policy_that_is_not_there(run: Run, tmp_path: Path, registry: ApiKeys) -> None:
     """A file that the option or the environment names must be there, where the rules count."""
     registry.create("ci")
     path = tmp_path / "none.toml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
@@ -15,26 +15,24 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from builders import examples
-from clock import at
+from clock import HERE, at
 from conftest import Run
-from metricshub_apikey import ApiKeyRegistry
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.database import Event
-from metricshub_apikey.cli.output import Form, Output, escape
-from metricshub_apikey.cli.reports import (
-    leak_line,
-    nagios_line,
-    prometheus_lines,
-    show_breaches,
-    show_leaks,
-    show_log,
-)
-from metricshub_apikey.cli.views import View
+from metricshub_apikey.cli.commands.check import Checked
+from metricshub_apikey.cli.commands.log import Logged
+from metricshub_apikey.cli.commands.policy import Breaches
+from metricshub_apikey.cli.commands.scan import Leaks, leak_line
+from metricshub_apikey.cli.output import Form, Output
+from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import parse_stored
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.review.checks import Finding, Report, Severity
 from metricshub_apikey.review.leaks import Leak
+from metricshub_apikey.review.monitoring import nagios_line
+from metricshub_apikey.secret import Secret
 
 NOW = datetime(2027, 6, 15, 12)
 FIRST = datetime(2027, 6, 15, 12, tzinfo=UTC)
@@ -46,13 +44,18 @@ ALIASES = st.text(max_size=20) | st.sampled_from(["\\", "\\n", "\n", '"', '\\"',
 
 def key(alias: str, expires_on: datetime | None = None, **fields: str | None) -> ApiKey:
     """Return a key that was made long ago."""
-    secret = f"the-key-of-{alias}"
+    secret = Secret(f"the-key-of-{alias}")
     return ApiKey(alias, secret, expires_on, 0)._replace(**fields)  # type: ignore[arg-type]
 
 
-def view(form: Form = Form.TEXT) -> View:
-    """Return what results need."""
-    return View(Output(form, color=False), "/security/store.p12", at(FIRST))
+def output(form: Form = Form.TEXT) -> Output:
+    """Return where results go."""
+    return Output(form, color=False)
+
+
+def prometheus_lines(found: Report) -> list[str]:
+    """Return what `check -o prometheus` prints of a report."""
+    return Checked(found, keystore="/security/store.p12", now=at(NOW)).prometheus()
 
 
 def report(*keys: ApiKey, severity: Severity = Severity.OK, usage: Usage | None = None) -> Report:
@@ -64,7 +67,7 @@ def report(*keys: ApiKey, severity: Severity = Severity.OK, usage: Usage | None 
 Samples = dict[str, dict[str, float]]
 
 
-def samples(lines: Iterator[str]) -> Samples:
+def samples(lines: Iterable[str]) -> Samples:
     """Return the values of each metric by its label, as Prometheus reads them."""
     found: Samples = {}
     for family in text_string_to_metric_families("\n".join(lines) + "\n"):
@@ -83,10 +86,10 @@ def test_prometheus(zone: Callable[[str], None]) -> None:
         key("forever"),
         key("ends", datetime(2027, 12, 31, 23, 59, 59)),
         key("over", NOW),
-        key("broken", key=None, unreadable="it is not UTF-8"),
+        key("broken", unreadable="it is not UTF-8"),
     )
     usage = Usage({fingerprint("the-key-of-ends"): FIRST}, FIRST)
-    found = samples(prometheus_lines(report(*keys, severity=Severity.WARNING, usage=usage), view()))
+    found = samples(prometheus_lines(report(*keys, severity=Severity.WARNING, usage=usage)))
     assert found == {
         "apikey_check_severity": {"": 1},
         "apikey_findings": {"ok": 0, "warning": 1, "critical": 0, "unknown": 0},
@@ -101,7 +104,7 @@ def test_prometheus(zone: Callable[[str], None]) -> None:
 
 def test_prometheus_without_keys() -> None:
     """Where the keystore could not be read, the severity says so, and no metric is empty."""
-    lines = list(prometheus_lines(report(severity=Severity.UNKNOWN), view()))
+    lines = list(prometheus_lines(report(severity=Severity.UNKNOWN)))
     found = samples(iter(lines))
     assert found["apikey_check_severity"] == {"": 3}
     assert set(found) == {"apikey_check_severity", "apikey_findings", "apikey_keys"}
@@ -110,7 +113,7 @@ def test_prometheus_without_keys() -> None:
 
 def test_prometheus_with_an_odd_alias() -> None:
     """Quotes, backslashes and line feeds are what they were; what is invisible is written out."""
-    lines = list(prometheus_lines(report(key(ODD, NOW)), view()))
+    lines = list(prometheus_lines(report(key(ODD, NOW))))
     found = samples(iter(lines))["apikey_expiry_timestamp_seconds"]
     assert list(found) == [ODD.replace("\t", "\\t").replace("\u202e", "\\u202e")]
     assert all(line.isprintable() for line in lines)
@@ -120,7 +123,7 @@ def test_prometheus_with_an_odd_alias() -> None:
 @given(st.lists(ALIASES.filter(str.isprintable) | st.just("a\nb"), unique=True, max_size=5))
 def test_prometheus_with_any_alias(aliases: list[str]) -> None:
     """Whatever the aliases are, each has its own line, which Prometheus can read."""
-    lines = prometheus_lines(report(*(key(alias, NOW) for alias in aliases)), view())
+    lines = prometheus_lines(report(*(key(alias, NOW) for alias in aliases)))
     found = samples(lines).get("apikey_expiry_timestamp_seconds", {})
     assert list(found) == aliases
 
@@ -131,7 +134,7 @@ def test_prometheus_with_any_alias(aliases: list[str]) -> None:
 def test_prometheus_at_the_ends_of_the_calendar(zone: Callable[[str], None], stored: str) -> None:
     """An expiry that no calendar holds is a number, too."""
     zone("Pacific/Kiritimati")
-    found = samples(prometheus_lines(report(key("odd", parse_stored(stored))), view()))
+    found = samples(prometheus_lines(report(key("odd", parse_stored(stored)))))
     assert len(found["apikey_expiry_timestamp_seconds"]) == 1
 
 
@@ -176,9 +179,7 @@ def test_nagios_is_always_one_line(alias: str, severity: Severity) -> None:
 @pytest.mark.parametrize(
     ("left", "code", "state"), [(400, 0, "OK"), (20, 1, "WARNING"), (2, 2, "CRITICAL")]
 )
-def test_nagios_exit_codes(
-    run: Run, registry: ApiKeyRegistry, left: int, code: int, state: str
-) -> None:
+def test_nagios_exit_codes(run: Run, registry: ApiKeys, left: int, code: int, state: str) -> None:
     """The exit code is the one that goes with the state."""
     registry.create("ci", expires_on=datetime.now().replace(microsecond=0) + timedelta(days=left))
     done = run("check", "-o", "nagios")
@@ -188,7 +189,7 @@ def test_nagios_exit_codes(
     assert found[1] == state
 
 
-def test_prometheus_of_the_command(run: Run, registry: ApiKeyRegistry) -> None:
+def test_prometheus_of_the_command(run: Run, registry: ApiKeys) -> None:
     """The output ends with a line feed, and the exit code is that of the check."""
     ends = datetime.now().replace(microsecond=0) + timedelta(days=20)
     registry.create("ci", expires_on=ends)
@@ -209,7 +210,7 @@ EVENTS = [
 def test_log_lines(zone: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
     """When, who, what, which key, and the rest in parentheses; times are local."""
     zone("America/New_York")
-    show_log(view(), EVENTS, database="/security/apikey-activity.db")
+    output().show(Logged(EVENTS, "/security/apikey-activity.db", HERE))
     assert capsys.readouterr().out.splitlines() == [
         "2027-06-15T08:00:00 root@here create ci (roles: writer, reader)",
         '2027-06-15T08:00:01 o\'neil, "x"@here revoke a,\\tb\\n',
@@ -219,7 +220,7 @@ def test_log_lines(zone: Callable[[str], None], capsys: pytest.CaptureFixture[st
 def test_log_as_csv(zone: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
     """Commas and quotes are quoted, times are instants, and no control character is left."""
     zone("America/New_York")
-    show_log(view(Form.CSV), EVENTS, database="")
+    output(Form.CSV).show(Logged(EVENTS, "", HERE))
     shown = capsys.readouterr().out
     assert list(csv.reader(StringIO(shown))) == [
         ["at", "actor", "action", "alias", "details"],
@@ -230,7 +231,7 @@ def test_log_as_csv(zone: Callable[[str], None], capsys: pytest.CaptureFixture[s
 
 def test_log_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """Every field is there, with the database it comes from."""
-    show_log(view(Form.JSON), EVENTS, database="/security/apikey-activity.db")
+    output(Form.JSON).show(Logged(EVENTS, "/security/apikey-activity.db", HERE))
     found = json.loads(capsys.readouterr().out)
     assert found["database"] == "/security/apikey-activity.db"
     assert found["events"][1] == {
@@ -245,11 +246,11 @@ def test_log_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_nothing_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     """That is a sentence, an empty list, or a header alone."""
-    show_log(view(), [], database="")
+    output().show(Logged([], "", HERE))
     assert capsys.readouterr().out == "Nothing has been recorded.\n"
-    show_log(view(Form.CSV), [], database="")
+    output(Form.CSV).show(Logged([], "", HERE))
     assert capsys.readouterr().out == "at,actor,action,alias,details\n"
-    show_log(view(Form.JSON), [], database="")
+    output(Form.JSON).show(Logged([], "", HERE))
     assert json.loads(capsys.readouterr().out)["events"] == []
 
 
@@ -260,8 +261,8 @@ def test_leak_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """`file:line: alias`, nothing of it raw."""
     leak = Leak("dir/\x1b[31m.txt", 7, "ünï\n")
     assert leak_line(leak) == "dir/\\x1b[31m.txt:7: ünï\\n"
-    show_leaks(view(), [leak])
-    show_leaks(view(), [])
+    output().show(Leaks([leak], "store.p12"))
+    output().show(Leaks([], "store.p12"))
     assert capsys.readouterr().out.splitlines() == [
         "dir/\\x1b[31m.txt:7: ünï\\n",
         "No API keys found in there.",
@@ -270,5 +271,5 @@ def test_leak_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_breaches_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     """A role that somebody put there oddly does not move the cursor."""
-    show_breaches(view(), {"c\ti": ["no role '\x1b[2J'."]})
+    output().show(Breaches({"c\ti": ["no role '\x1b[2J'."]}, "store.p12"))
     assert capsys.readouterr().out == "c\\ti: no role '\\x1b[2J'.\n"

@@ -15,9 +15,10 @@ import pytest
 
 from clock import HERE
 from conftest import COMMAND, Run
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.database import ActivityLog, path_beside
 from metricshub_apikey.keys.fingerprint import fingerprint
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.registry.api_keys import utc_now
 from stock import Stock
 
@@ -40,15 +41,15 @@ def document(text: str) -> dict[str, Any]:
     return found
 
 
-def keys(registry: ApiKeyRegistry) -> dict[str, str | None]:
+def keys(registry: ApiKeys) -> dict[str, str | None]:
     """Return the secrets by alias, in their order."""
-    return {key.alias: key.key for key in registry.list()}
+    return {key.alias: key.secret.reveal() for key in registry.list()}
 
 
-def make(registry: ApiKeyRegistry, alias: str = "web", days: int | None = 90) -> str:
+def make(registry: ApiKeys, alias: str = "web", days: int | None = 90) -> str:
     """Create a key that lives for so many days, and return its secret."""
     ends = None if days is None else datetime.now() + timedelta(days=days)
-    return registry.create(alias, expires_on=ends).key or ""
+    return registry.create(alias, expires_on=ends).secret.reveal() or ""
 
 
 def names(directory: Path) -> list[str]:
@@ -59,7 +60,7 @@ def names(directory: Path) -> list[str]:
 # What it says
 
 
-def test_what_it_says(run: Run, registry: ApiKeyRegistry, keystore: Path, stock: Stock) -> None:
+def test_what_it_says(run: Run, registry: ApiKeys, keystore: Path, stock: Stock) -> None:
     """The new key is handed out like a created one; a note says how long the old one works."""
     old = make(registry)
     done = run("rotate", "Web", "--overlap", "2d")
@@ -75,7 +76,7 @@ def test_what_it_says(run: Run, registry: ApiKeyRegistry, keystore: Path, stock:
     assert stock.ask("find", keystore, old) == ["accepted web.prev"]
 
 
-def test_no_overlap(run: Run, registry: ApiKeyRegistry) -> None:
+def test_no_overlap(run: Run, registry: ApiKeys) -> None:
     """With `--overlap 0` there is no old key to tell of."""
     make(registry, days=None)
     done = run("rotate", "web", "--overlap", "0")
@@ -86,7 +87,7 @@ def test_no_overlap(run: Run, registry: ApiKeyRegistry) -> None:
     assert list(keys(registry)) == ["web"]
 
 
-def test_quiet(run: Run, registry: ApiKeyRegistry) -> None:
+def test_quiet(run: Run, registry: ApiKeys) -> None:
     """`-q` prints the key alone."""
     make(registry)
     done = run("rotate", "web", "-q")
@@ -94,7 +95,7 @@ def test_quiet(run: Run, registry: ApiKeyRegistry) -> None:
     assert done.stdout == f"{keys(registry)['web']}\n"
 
 
-def test_out(run: Run, registry: ApiKeyRegistry, tmp_path: Path) -> None:
+def test_out(run: Run, registry: ApiKeys, tmp_path: Path) -> None:
     """`--out` puts the key into a new private file, and standard output says where it is."""
     make(registry)
     out = tmp_path / "key"
@@ -108,7 +109,7 @@ def test_out(run: Run, registry: ApiKeyRegistry, tmp_path: Path) -> None:
     )
 
 
-def test_json(run: Run, registry: ApiKeyRegistry, keystore: Path, tmp_path: Path) -> None:
+def test_json(run: Run, registry: ApiKeys, keystore: Path, tmp_path: Path) -> None:
     """One document has the new key with its fields, and the old one without its secret."""
     old = make(registry)
     found = document(run("rotate", "web", "-o", "json").stdout)
@@ -129,7 +130,7 @@ def test_json(run: Run, registry: ApiKeyRegistry, keystore: Path, tmp_path: Path
     assert found["notes"] == [NOT_DUE.removeprefix("Note: ").removesuffix("\n")]
 
 
-def test_another_expiry(run: Run, registry: ApiKeyRegistry) -> None:
+def test_another_expiry(run: Run, registry: ApiKeys) -> None:
     """`--expires-in` and `--expires-on` say how long the new key lives."""
     make(registry)
     assert run("rotate", "web", "--expires-on", "2999-12-31").returncode == 0
@@ -142,7 +143,7 @@ def test_another_expiry(run: Run, registry: ApiKeyRegistry) -> None:
 # Failures
 
 
-def test_a_second_rotation(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_a_second_rotation(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """While the old key works another rotation is refused, with a hint, and nothing is changed."""
     make(registry)
     run("rotate", "web")
@@ -179,7 +180,7 @@ def test_a_second_rotation(run: Run, registry: ApiKeyRegistry, keystore: Path) -
 )
 def test_what_is_refused(
     run: Run,
-    registry: ApiKeyRegistry,
+    registry: ApiKeys,
     keystore: Path,
     arguments: list[str],
     code: int,
@@ -195,7 +196,7 @@ def test_what_is_refused(
     assert keystore.read_bytes() == before
 
 
-def test_a_file_that_is_there(run: Run, registry: ApiKeyRegistry, tmp_path: Path) -> None:
+def test_a_file_that_is_there(run: Run, registry: ApiKeys, tmp_path: Path) -> None:
     """A key that is due is not rotated where its file would overwrite another one."""
     old = make(registry)
     out = tmp_path / "key"
@@ -208,7 +209,7 @@ def test_a_file_that_is_there(run: Run, registry: ApiKeyRegistry, tmp_path: Path
 
 @pytest.mark.parametrize("arguments", [[], ["nobody"], ["web"]])
 def test_no_file_is_left_without_a_rotation(
-    run: Run, registry: ApiKeyRegistry, tmp_path: Path, arguments: list[str]
+    run: Run, registry: ApiKeys, tmp_path: Path, arguments: list[str]
 ) -> None:
     """Where a rotation is refused, no empty file waits for somebody to read it."""
     make(registry)
@@ -217,7 +218,7 @@ def test_no_file_is_left_without_a_rotation(
     assert names(tmp_path) == ["security"]
 
 
-def test_a_key_that_is_not_delivered(run: Run, registry: ApiKeyRegistry) -> None:
+def test_a_key_that_is_not_delivered(run: Run, registry: ApiKeys) -> None:
     """Where nobody got the new key, the error says so; the old one goes on working."""
     old = make(registry)
     with Path("/dev/full").open("w") as full:
@@ -231,7 +232,7 @@ def test_a_key_that_is_not_delivered(run: Run, registry: ApiKeyRegistry) -> None
 # Policy
 
 
-def test_the_policy_counts(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_the_policy_counts(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """The rules are those for a new key; the error names the rule, the limit and the file."""
     make(registry)
     make(registry, "ever", days=None)
@@ -256,7 +257,7 @@ def test_the_policy_counts(run: Run, registry: ApiKeyRegistry, keystore: Path) -
     assert "keys.require_role" in run("rotate", "ever").stderr
 
 
-def test_a_broken_policy(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_a_broken_policy(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """With rules that cannot be read there is no rotation, but `--finish` needs none."""
     make(registry)
     registry.rotate("web")
@@ -271,7 +272,7 @@ def test_a_broken_policy(run: Run, registry: ApiKeyRegistry, keystore: Path) -> 
 # From cron
 
 
-def test_the_cron_job(run: Run, registry: ApiKeyRegistry, keystore: Path, tmp_path: Path) -> None:
+def test_the_cron_job(run: Run, registry: ApiKeys, keystore: Path, tmp_path: Path) -> None:
     """Run every day, it waits until the key is due, rotates it once, and waits again."""
     first = make(registry, days=20)
     out = tmp_path / "web.key"
@@ -294,9 +295,7 @@ def test_the_cron_job(run: Run, registry: ApiKeyRegistry, keystore: Path, tmp_pa
     assert keystore.read_bytes() == before
 
 
-def test_two_jobs_at_once(
-    environment: dict[str, str], registry: ApiKeyRegistry, tmp_path: Path
-) -> None:
+def test_two_jobs_at_once(environment: dict[str, str], registry: ApiKeys, tmp_path: Path) -> None:
     """Of several jobs at the same moment one rotates; the others leave no file."""
     first = make(registry, days=1)
     jobs = [
@@ -317,7 +316,7 @@ def test_two_jobs_at_once(
     assert keys(registry) == {"web": winner.read_text().strip(), "web.prev": first}
 
 
-def test_not_due_in_quiet(run: Run, registry: ApiKeyRegistry) -> None:
+def test_not_due_in_quiet(run: Run, registry: ApiKeys) -> None:
     """With `-q` nothing is said where there is no new key: cron sends no mail."""
     make(registry)
     check(run("rotate", "web", "-q", "--if-expiring", "1d"), 0)
@@ -326,7 +325,7 @@ def test_not_due_in_quiet(run: Run, registry: ApiKeyRegistry) -> None:
 # The end of the overlap
 
 
-def test_finish_warns_of_an_unused_key(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_finish_warns_of_an_unused_key(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """Whoever ends the old key hears that nobody was seen using the new one."""
     make(registry)
     run("rotate", "web")
@@ -348,7 +347,7 @@ def test_finish_warns_of_an_unused_key(run: Run, registry: ApiKeyRegistry, keyst
     )
 
 
-def test_finish_for_scripts(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_finish_for_scripts(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """`-q` prints nothing, JSON names what is gone, with the warning among the notes."""
     make(registry)
     run("rotate", "web")
@@ -366,7 +365,7 @@ def test_finish_for_scripts(run: Run, registry: ApiKeyRegistry, keystore: Path) 
     )
 
 
-def test_revoking_in_the_middle(run: Run, registry: ApiKeyRegistry) -> None:
+def test_revoking_in_the_middle(run: Run, registry: ApiKeys) -> None:
     """Who revokes a key hears that the old one still works, and how to go on."""
     make(registry)
     run("rotate", "web")
@@ -379,7 +378,7 @@ def test_revoking_in_the_middle(run: Run, registry: ApiKeyRegistry) -> None:
     check(run("rotate", "web", "--finish"), 0, "The old key 'web.prev' has been removed.\n")
 
 
-def test_the_log_of_a_key_knows_its_rotations(run: Run, registry: ApiKeyRegistry) -> None:
+def test_the_log_of_a_key_knows_its_rotations(run: Run, registry: ApiKeys) -> None:
     """`log ALIAS` has the rotation and its end, although they were done to the old key."""
     make(registry)
     run("rotate", "web", "--overlap", "1d")
@@ -400,4 +399,4 @@ def test_a_keystore_of_java(run: Run, keystore: Path, stock: Stock) -> None:
     assert run("rotate", "theirs", "--finish").returncode == 0
     assert stock.ask("find", keystore, "their-key-1234") == ["unknown"]
     assert stock.ask("find", keystore, new) == ["accepted theirs"]
-    assert len(ApiKeyRegistry(Keystore(keystore)).list()) == 1
+    assert len(ApiKeys(Keystore(keystore)).list()) == 1

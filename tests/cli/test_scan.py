@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import COMMAND, Run
-from metricshub_apikey import ApiKeyRegistry
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.files.reading import identity
 from metricshub_apikey.policy.rules import Policy
 
@@ -22,13 +22,13 @@ CLEAN = "No API keys found in there.\n"
 
 
 @pytest.fixture
-def secrets(registry: ApiKeyRegistry) -> dict[str, str]:
+def secrets(registry: ApiKeys) -> dict[str, str]:
     """Return the keys in the keystore by their alias: a UUID, a prefixed one, and one more."""
     registry.create("ci")
-    registry.policy = Policy(format="prefixed", prefix="metoro_secret_")
-    registry.create("web")
-    registry.create("safe")
-    return {key.alias: key.key or "" for key in registry.list()}
+    prefixed = Policy(format="prefixed", prefix="metoro_secret_")
+    registry.create("web", policy=prefixed)
+    registry.create("safe", policy=prefixed)
+    return {key.alias: key.secret.reveal() or "" for key in registry.list()}
 
 
 @pytest.fixture
@@ -94,15 +94,13 @@ def test_a_missing_path(run: Run, repository: Path) -> None:
     assert f"Error: {repository}/none does not exist.\n" in done.stderr
 
 
-def test_an_unreadable_file(
-    run: Run, registry: ApiKeyRegistry, public: Path, ordinary: list[str]
-) -> None:
+def test_an_unreadable_file(run: Run, registry: ApiKeys, public: Path, ordinary: list[str]) -> None:
     """What may not be read is a warning, and the search goes on."""
-    key = registry.create("ci").key
+    key = registry.create("ci").secret.reveal()
     for name in ("a-locked", "b-open"):
         (public / name).write_text(f"{key}\n")
     (public / "a-locked").chmod(0)
-    with open(registry.keystore.path, "rb") as file:
+    with open(registry.path, "rb") as file:
         (public / "store.p12").write_bytes(file.read())
     store = public / "store.p12"
     done = run("scan", public, "--keystore", store, command=ordinary)
@@ -141,7 +139,9 @@ def test_progress_is_for_terminals(
     text = tmp_path / "text"
     with open(text, "wb") as file:
         file.writelines(b"x" * (1 << 20) + b"\n" for _ in range(8))
-    slow = "import time, metricshub_apikey.output as output\noutput.PROGRESS_AFTER_SECONDS = 0.0\n"
+    slow = (
+        "import time, metricshub_apikey.cli.output as output\noutput.PROGRESS_AFTER_SECONDS = 0.0\n"
+    )
     program = f"{slow}from metricshub_apikey.__main__ import main; main()"
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))

@@ -23,9 +23,11 @@ from pathlib import Path
 import pytest
 
 from conftest import COMMAND, Run
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from fields import fields
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.gateway.keyring import Keyring
 from metricshub_apikey.keys.metadata import Metadata
+from metricshub_apikey.keystore.keystore import Keystore
 from proxies import certificate
 from servers import (
     Gateway,
@@ -71,14 +73,14 @@ main()
 
 
 @pytest.fixture
-def key(registry: ApiKeyRegistry) -> str:
+def key(registry: ApiKeys) -> str:
     """Return a key that reads."""
     return made(registry, "client", "reader")
 
 
-def made(registry: ApiKeyRegistry, alias: str, *roles: str) -> str:
+def made(registry: ApiKeys, alias: str, *roles: str) -> str:
     """Return a new key."""
-    key = registry.create(alias, metadata=Metadata(roles=roles)).key
+    key = registry.create(alias, **fields(Metadata(roles=roles))).secret.reveal()
     assert key is not None
     return key
 
@@ -173,7 +175,7 @@ def test_a_key_passes_until_it_is_revoked(
 
 
 def test_every_change_is_in_force_at_the_next_request(
-    keystore: Path, registry: ApiKeyRegistry, key: str, environment: dict[str, str]
+    keystore: Path, registry: ApiKeys, key: str, environment: dict[str, str]
 ) -> None:
     """Created, edited, revoked, another policy: dozens of changes in a row, each at once."""
     policy = keystore.with_name("apikey.toml")
@@ -184,11 +186,11 @@ def test_every_change_is_in_force_at_the_next_request(
             alias = f"key-{number}"
             first = made(registry, alias, "reader")
             assert (status(gateway, first), status(gateway, first, "POST")) == (200, 403)
-            registry.edit(alias, lambda one: one._replace(metadata=Metadata(roles=("writer",))))
+            registry.edit(alias, add_roles=("writer",), remove_roles=("reader",))
             assert (status(gateway, first), status(gateway, first, "POST")) == (403, 200)
-            registry.edit(alias, lambda one: one._replace(metadata=reader))
+            registry.edit(alias, add_roles=("reader",), remove_roles=("writer",))
             assert status(gateway, first) == 200
-            second = registry.create(f"{alias}.next", metadata=reader).key or ""
+            second = registry.create(f"{alias}.next", **fields(reader)).secret.reveal() or ""
             registry.revoke(alias)
             assert (status(gateway, first), status(gateway, second)) == (401, 200)
             policy.write_text(POLICY.replace('"GET /**"', '"PUT /**"'))
@@ -202,7 +204,7 @@ def test_every_change_is_in_force_at_the_next_request(
 
 
 def test_a_rotated_key(
-    keystore: Path, registry: ApiKeyRegistry, run: Run, key: str, environment: dict[str, str]
+    keystore: Path, registry: ApiKeys, run: Run, key: str, environment: dict[str, str]
 ) -> None:
     """Both keys pass while the rotation is pending, and only the new one when it is finished."""
     with serving(keystore, environment=environment) as gateway:
@@ -216,7 +218,7 @@ def test_a_rotated_key(
 
 
 def test_beside_a_java_writer(
-    keystore: Path, registry: ApiKeyRegistry, key: str, environment: dict[str, str], stock: Stock
+    keystore: Path, registry: ApiKeys, key: str, environment: dict[str, str], stock: Stock
 ) -> None:
     """
     It empties the file before it writes it, while requests go on: no answer is wrong.
@@ -238,7 +240,7 @@ def test_beside_a_java_writer(
     assert registry.aliases() == ("client",)
 
 
-def test_a_reading_that_has_just_ended(keystore: Path, registry: ApiKeyRegistry) -> None:
+def test_a_reading_that_has_just_ended(keystore: Path, registry: ApiKeys) -> None:
     """It may have begun before the last change: a request in that very moment needs another one."""
     made(registry, "first")
     keyring = Keyring(Keystore(keystore), None, report=lambda _: None)
@@ -455,7 +457,7 @@ def test_what_else_it_answers(keystore: Path, key: str, environment: dict[str, s
 
 
 def test_a_keystore_that_comes_later(
-    keystore: Path, registry: ApiKeyRegistry, environment: dict[str, str]
+    keystore: Path, registry: ApiKeys, environment: dict[str, str]
 ) -> None:
     """Until it is there nobody passes, and the health check says so."""
     with serving(keystore, environment=environment) as gateway:

@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from clock import HERE, at
-from metricshub_apikey.cli.output import Form, Output, escape
-from metricshub_apikey.cli.tables import MOST_DRAWN, show_long
-from metricshub_apikey.cli.views import View
+from metricshub_apikey.cli.commands.list import Listing
+from metricshub_apikey.cli.output import Form, Output
+from metricshub_apikey.cli.table import MOST_DRAWN
+from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.selection import Usage
+from metricshub_apikey.secret import UNREADABLE, Secret
 
 NOW = datetime(2030, 5, 6, 7, 8, 9, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -29,18 +31,23 @@ DIM_RED, RED, YELLOW, PLAIN = "\x1b[2;31m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 KEY = ApiKey(
     "ci-prod",
-    SECRET,
+    Secret(SECRET),
     to_local(NOW + 90 * DAY, HERE),
     int(NOW.timestamp() * 1000),
     None,
     Metadata("ann@build.example.com", ("alert-manager", "metrics-writer"), "ci"),
 )
-STOCK = ApiKey("stock", SECRET, None, None)
+STOCK = ApiKey("stock", Secret(SECRET), None, None)
 
 NOBODY_RECORDS = Usage()
 
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
+
+
+def listing(keys: list[ApiKey], usage: Usage = NOBODY_RECORDS) -> Listing:
+    """Return what `list --long` shows."""
+    return Listing(keys, now=at(NOW), usage=usage, keystore="k.p12", long=True, all_keys=True)
 
 
 def draw(
@@ -52,10 +59,9 @@ def draw(
     usage: Usage = NOBODY_RECORDS,
 ) -> list[str]:
     """Return the lines of the table on a terminal of *width* columns."""
-    view = View(Output(Form.TEXT, color=color), "k.p12", at(NOW), usage)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
-        show_long(view, keys)
+        Output(Form.TEXT, color=color).show(listing(keys, usage))
     return capsys.readouterr().out.splitlines()
 
 
@@ -121,7 +127,7 @@ KINDS = [
     (ending("far", 31 * DAY), ""),
     (ending("soon", 30 * DAY), YELLOW),
     (ending("dead", timedelta()), DIM_RED),
-    (KEY._replace(alias="bad", key=None, expires_on=None, unreadable="why"), RED),
+    (KEY._replace(alias="bad", secret=UNREADABLE, expires_on=None, unreadable="why"), RED),
 ]
 
 
@@ -149,7 +155,7 @@ def test_the_option_wins_over_the_variable(capsys: Capture, monkeypatch: Patch) 
 def test_the_last_use(capsys: Capture) -> None:
     """A use is shown by its age; one that nobody recorded is unknown, never "never"."""
     usage = Usage({fingerprint(SECRET): NOW - 3 * DAY}, NOW - 50 * DAY)
-    other = STOCK._replace(key="other")
+    other = STOCK._replace(secret=Secret("other"))
     used, unknown = draw([STOCK, other], 200, capsys, usage=usage)[2:]
     assert "3 days ago" in used
     assert re.search("unknown +never$", unknown)
@@ -184,11 +190,10 @@ def test_whatever_is_in_a_keystore(
     """No line is too long, no mask is broken, nothing moves the cursor or hides."""
     with pytest.MonkeyPatch.context() as patch:
         shown: list[str] = []
-        patch.setattr(Output, "_print", lambda _self, text, **_: shown.append(text))
+        patch.setattr(Output, "write", lambda _self, text, **_: shown.append(text))
         patch.setenv("COLUMNS", str(width))
         key = KEY._replace(alias=alias, metadata=Metadata(maker, tuple(roles), account))
-        view = View(Output(Form.TEXT, color=False), "k.p12", at(NOW))
-        show_long(view, [key, STOCK])
+        Output(Form.TEXT, color=False).show(listing([key, STOCK]))
     lines = "\n".join(shown).split("\n")
     assert max(map(cell_len, lines)) <= width
     assert all(escape(line) == line for line in lines)

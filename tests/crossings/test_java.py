@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Run
-from metricshub_apikey import ApiKeyRegistry, Keystore
-from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS
+from metricshub_apikey import ApiKeys
+from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore
 from metricshub_apikey.pkcs12 import der
 from places import VECTORS
 from stock import Stock, StockError
@@ -160,7 +160,7 @@ def test_keytool_lists_what_we_wrote(run: Run, keystore: Path, stock: Stock) -> 
 
     command = [keytool, "-list", "-storetype", "PKCS12", "-keystore", str(keystore)]
     shown = subprocess.run(
-        [*command, "-storepass", STOCK_PASSWORDS.store],
+        [*command, "-storepass", STOCK_PASSWORDS.store.reveal()],
         capture_output=True,
         text=True,
         check=True,
@@ -203,7 +203,7 @@ def test_alternating_writers_for_hundreds_of_rounds(stock: Stock, run: Run, keys
     keystore.parent.mkdir()
     stock.ask("mixed", keystore, IDENTITY)
     untouched = {row[0]: row[2] for row in stock.rows("list", keystore)}
-    registry = ApiKeyRegistry(Keystore(keystore))
+    registry = ApiKeys(Keystore(keystore))
     chance = random.Random(20261121)
     keys: dict[str, str] = {}
 
@@ -223,13 +223,13 @@ def test_alternating_writers_for_hundreds_of_rounds(stock: Stock, run: Run, keys
             stock.ask("create", keystore, alias, f"{KEY}-{number}")
             keys[alias] = f"{KEY}-{number}"
         elif number % 10:
-            keys[alias] = str(registry.create(alias).key)
+            keys[alias] = str(registry.create(alias).secret.reveal())
         else:
             keys[alias] = created(run("create", alias).stdout)
         if number % 25 == 0:
             assert stock.ask("find", keystore, keys[alias]) == [f"accepted {alias}"]
 
-    found = {key.alias: key.key for key in registry.list()}
+    found = {key.alias: key.secret.reveal() for key in registry.list()}
     assert found == keys
     rows = {row[0]: row[2] for row in stock.rows("list", keystore)}
     assert {alias: rows[alias] for alias in untouched} == untouched

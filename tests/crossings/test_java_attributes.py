@@ -250,7 +250,9 @@ def test_java_finds_what_was_in_upper_case(stock: Stock, tmp_path: Path) -> None
     """An alias that another tool wrote in upper case is found before and after it is folded."""
     file = tmp_path / "k.p12"
     store = Store.empty(STOCK_PASSWORDS, KEYS)
-    store.adopt(Bag(builders.secret_bag("API_KEY:WEB", b"key", password=STOCK_PASSWORDS.entries)))
+    store.adopt(
+        Bag(builders.secret_bag("API_KEY:WEB", b"key", password=STOCK_PASSWORDS.entries.reveal()))
+    )
     for alias in (None, "web", "site"):
         if alias is not None:
             revise(store, "web", FULL, alias=alias)

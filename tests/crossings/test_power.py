@@ -17,7 +17,8 @@ import pytest
 import mounts
 from conftest import Run
 from faults import RECORD, Call, run_traced, write_window
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
+from metricshub_apikey.keystore.keystore import Keystore
 
 OPTIONS = {
     "ext4": "commit=300",
@@ -26,7 +27,17 @@ OPTIONS = {
 }
 """How they are mounted: ext4 must neither be saved by its clock nor by its care for renames."""
 
-MODIFYING = {"openat", "write", "fchown", "fsetxattr", "fchmod", "fsync", "close", "rename"}
+MODIFYING = {
+    "openat",
+    "write",
+    "fchown",
+    "fsetxattr",
+    "fchmod",
+    "fsync",
+    "close",
+    "renameat2",
+    "unlink",
+}
 
 SERVICE = 12345
 
@@ -41,7 +52,7 @@ def disk(request: pytest.FixtureRequest, public: Path) -> Iterator[mounts.Disk]:
 
 def keys(file: Path) -> dict[str, str | None]:
     """Return the keys by alias; a damaged keystore raises."""
-    return {one.alias: one.key for one in ApiKeyRegistry(Keystore(file)).list()}
+    return {one.alias: one.secret.reveal() for one in ApiKeys(Keystore(file)).list()}
 
 
 def temporaries(file: Path) -> list[str]:
@@ -81,7 +92,7 @@ def test_a_key_in_a_file_survives(run: Run, disk: mounts.Disk, keystore: Path) -
 def test_owner_and_attributes_survive(run: Run, disk: mounts.Disk) -> None:
     """The service can read its keystore after the cut, as it could before."""
     file = disk.root / "security" / "k.p12"
-    ApiKeyRegistry(Keystore(file)).create("old")
+    ApiKeys(Keystore(file)).create("old")
     for one in (file.parent, *file.parent.iterdir()):
         os.chown(one, SERVICE, SERVICE)
     file.chmod(0o640)
@@ -102,7 +113,7 @@ def test_owner_and_attributes_survive(run: Run, disk: mounts.Disk) -> None:
 def file(disk: mounts.Disk) -> Path:
     """Return a keystore with the key `old`, safe on the disk."""
     path = disk.root / "k.p12"
-    ApiKeyRegistry(Keystore(path)).create("old")
+    ApiKeys(Keystore(path)).create("old")
     return path
 
 
@@ -124,7 +135,7 @@ def test_a_cut_at_any_call(
     assert done.returncode == 0, done.stderr
     window = modifying(write_window(log, file.parent))
     where = [call.name for call in window]
-    renamed = where.index("rename")
+    renamed = where.index("renameat2")
     confirmed = where.index("fsync", renamed)
     for index, call in enumerate(window):
         file.write_bytes(original)
@@ -142,6 +153,6 @@ def test_a_cut_at_any_call(
             assert found == ["old"], call
         if index > confirmed:
             assert found == ["old", "new"], call
-        ApiKeyRegistry(Keystore(file)).create("next")
+        ApiKeys(Keystore(file)).create("next")
         assert temporaries(file) in ([], ["lost+found"]), call
     assert confirmed < len(window) - 1

@@ -20,8 +20,9 @@ import pytest
 import mounts
 from conftest import AS_ORDINARY_USER, COMMAND, ORDINARY_USER, Run
 from faults import RECORD, run_traced
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.errors import WriteFailedError
+from metricshub_apikey.keystore.keystore import Keystore
 
 SERVICE = 1
 """A user with a name, as every system has it, for the service."""
@@ -56,7 +57,7 @@ def root() -> None:
 def file(public: Path) -> Path:
     """Return a keystore of root's with the key `old`, in a directory that all may enter."""
     path = public / "security" / "k.p12"
-    ApiKeyRegistry(Keystore(path)).create("old")
+    ApiKeys(Keystore(path)).create("old")
     path.parent.chmod(0o755)
     return path
 
@@ -95,7 +96,7 @@ def mode(path: Path) -> int:
 
 def aliases(file: Path) -> list[str]:
     """Return the aliases; a damaged keystore raises."""
-    return [key.alias for key in ApiKeyRegistry(Keystore(file)).list()]
+    return [key.alias for key in ApiKeys(Keystore(file)).list()]
 
 
 def shape(directory: Path) -> dict[str, tuple[object, ...]]:
@@ -292,7 +293,7 @@ def test_an_immutable_keystore(run: Run, public: Path, what: str) -> None:
     """What is immutable stays as it is, and root is told where to look."""
     with mounts.Disk(public, "ext4") as disk:
         file = disk.root / "security" / "k.p12"
-        ApiKeyRegistry(Keystore(file)).create("old")
+        ApiKeys(Keystore(file)).create("old")
         before = shape(file.parent)
         with disk.immutable(file if what == "keystore" else file.parent):
             for command in (CREATE, REVOKE):
@@ -306,7 +307,7 @@ def test_a_read_only_file_system(run: Run, public: Path, keystore: Path) -> None
     """Neither a keystore nor a key's file is written, or begun, on a read-only file system."""
     with mounts.Disk(public, "ext4") as disk:
         file = disk.root / "security" / "k.p12"
-        ApiKeyRegistry(Keystore(file)).create("old")
+        ApiKeys(Keystore(file)).create("old")
         before = shape(disk.root)
         first, out = disk.root / "other" / "k.p12", disk.root / "key"
         reason = "Read-only file system."
@@ -551,14 +552,14 @@ def test_a_trap_as_temporary_file(file: Path, victim: Path, trap: str) -> None:
         return bytes(count)
 
     with pytest.raises(WriteFailedError, match="is not changed: File exists"):
-        ApiKeyRegistry(Keystore(file, random_bytes=plant)).create("new")
+        ApiKeys(Keystore(file, random_bytes=plant)).create("new")
     assert os.path.lexists(temporary), "it is somebody else's"
     after = shape(victim.parent)
     after.pop(str(temporary), None)
     assert after == before
     if temporary.is_dir():
         temporary.rmdir()
-    assert ApiKeyRegistry(Keystore(file)).create("new").alias == "new"
+    assert ApiKeys(Keystore(file)).create("new").alias == "new"
     assert names(file.parent) == {file.name, lock_of(file).name}
 
 

@@ -26,13 +26,13 @@ import pytest
 
 import faults
 from conftest import COMMAND, Run, missing
-from metricshub_apikey import ApiKeyError, ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeyError, ApiKeys
 from metricshub_apikey.cli.output import Form, Output
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.files.new_file import NewFile
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.value import encode
-from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS
+from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore
 from metricshub_apikey.pkcs12.kdf import Passwords
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into Linux's /proc")
@@ -90,7 +90,7 @@ def test_neither_key_nor_password_is_in_the_process_list(
     password.write_text(OWN_PASSWORD)
     password.chmod(0o600)
     passwords = Passwords(OWN_PASSWORD, OWN_PASSWORD)
-    registry = ApiKeyRegistry(Keystore(keystore, passwords))
+    registry = ApiKeys(Keystore(keystore, passwords))
     old = registry.create("old")
     lock = keystore.with_name(f".{keystore.name}.lock")
     with lock.open("rb") as held:
@@ -113,15 +113,15 @@ def test_neither_key_nor_password_is_in_the_process_list(
         assert not children.exists() or children.read_text() == ""
         fcntl.flock(held, fcntl.LOCK_UN)
         key = process.communicate()[0].strip()
-    assert registry.list()[-1].key == key
-    for secret in (key, str(old.key), OWN_PASSWORD, STOCK_PASSWORDS.store):
+    assert registry.list()[-1].secret.reveal() == key
+    for secret in (key, str(old.secret.reveal()), OWN_PASSWORD, STOCK_PASSWORDS.store.reveal()):
         assert secret.encode() not in seen
 
 
 @needs_proc
 def test_core_dumps_are_off(keystore: Path, environment: dict[str, str]) -> None:
     """While keys are in memory, a limit of one byte keeps them out of any core dump."""
-    ApiKeyRegistry(Keystore(keystore)).create("old")
+    ApiKeys(Keystore(keystore)).create("old")
     with waiting(keystore, environment, "create", "new") as process:
         limits = Path(f"/proc/{process.pid}/limits").read_text()
     (line,) = (line for line in limits.splitlines() if line.startswith("Max core file size"))
@@ -133,7 +133,7 @@ def test_a_crash_leaves_no_core_file(
     keystore: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """Nothing is dumped when the command aborts, even where the shell allows core files."""
-    ApiKeyRegistry(Keystore(keystore)).create("old")
+    ApiKeys(Keystore(keystore)).create("old")
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     if hard == 0:
         missing("a hard limit of 0 for core files forbids them anyway")
@@ -154,18 +154,18 @@ def test_a_crash_leaves_no_core_file(
 
 def secrets_of(key: ApiKey) -> list[str]:
     """Return what nobody may see: the key, and the passwords."""
-    return [str(key.key), STOCK_PASSWORDS.store, OWN_PASSWORD]
+    return [str(key.secret.reveal()), STOCK_PASSWORDS.store.reveal(), OWN_PASSWORD]
 
 
 def test_no_text_of_an_object_shows_a_secret(keystore: Path, tmp_path: Path) -> None:
     """Whatever a debugger, a log or a traceback prints of an object, no secret is in it."""
     passwords = Passwords(OWN_PASSWORD, OWN_PASSWORD)
     opened = Keystore(keystore, passwords)
-    registry = ApiKeyRegistry(opened)
+    registry = ApiKeys(opened)
     key = registry.create("x")
     store = opened.read()
     values = store.values(store.bags)
-    assert str(key.key).encode() in values
+    assert str(key.secret.reveal()).encode() in values
     bag = store.bags[0]
     file = NewFile(str(tmp_path / "key"))
     objects = [
@@ -176,18 +176,20 @@ def test_no_text_of_an_object_shows_a_secret(keystore: Path, tmp_path: Path) -> 
     for shown in objects:
         for text in (repr(shown), str(shown), f"{shown}", "%s" % (shown,), f"{shown!a}"):  # noqa: UP031
             assert not [secret for secret in secrets_of(key) if secret in text], type(shown)
-    assert key.key is not None
-    assert repr(key).count(key.key[-4:]) == 1, "its last four characters are shown, as by `list`"
+    assert key.secret.reveal() is not None
+    assert repr(key).count(key.secret.reveal()[-4:]) == 1, (
+        "its last four characters are shown, as by `list`"
+    )
     file.close()
 
 
 def test_no_error_shows_a_secret(keystore: Path) -> None:
     """Nor do the errors: not their texts, arguments, causes or tracebacks with all variables."""
     own = Passwords(OWN_PASSWORD, OWN_PASSWORD)
-    key = ApiKeyRegistry(Keystore(keystore, own)).create("x")
-    wrong = ApiKeyRegistry(Keystore(keystore, Passwords("wrong-password", "wrong-password")))
-    half = ApiKeyRegistry(Keystore(keystore, Passwords(OWN_PASSWORD, "wrong-password")))
-    again = ApiKeyRegistry(Keystore(keystore, own))
+    key = ApiKeys(Keystore(keystore, own)).create("x")
+    wrong = ApiKeys(Keystore(keystore, Passwords("wrong-password", "wrong-password")))
+    half = ApiKeys(Keystore(keystore, Passwords(OWN_PASSWORD, "wrong-password")))
+    again = ApiKeys(Keystore(keystore, own))
     shown = [repr(half.list()), *(str(one.unreadable) for one in half.list())]
     for fail in (wrong.list, lambda: wrong.create("y"), lambda: again.create("x")):
         with pytest.raises(ApiKeyError) as caught:
@@ -202,7 +204,8 @@ def test_no_error_shows_a_secret(keystore: Path) -> None:
 
 BROKEN = """
 import sys
-from metricshub_apikey import keystore, views
+from metricshub_apikey.cli.commands import create, list
+from metricshub_apikey.keystore import keystore
 from metricshub_apikey.cli import main as cli
 def bug(*arguments, **named):
     raise ZeroDivisionError("a bug")
@@ -212,11 +215,9 @@ sys.exit(cli.run(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    "place", ["keystore._check", "views.show_created", "views.show_keys", "keystore.Store.parse"]
+    "place", ["keystore._check", "create.Created", "list.Listing", "keystore.Store.parse"]
 )
-def test_a_bug_shows_no_secret(
-    run: Run, registry: ApiKeyRegistry, place: str, tmp_path: Path
-) -> None:
+def test_a_bug_shows_no_secret(run: Run, registry: ApiKeys, place: str, tmp_path: Path) -> None:
     """The traceback of a bug, wherever it is, shows lines of code but no values."""
     old = registry.create("old")
     password = tmp_path / "none"
@@ -224,17 +225,17 @@ def test_a_bug_shows_no_secret(
     outputs = [run(*one, command=broken) for one in (["create", "new"], ["list"])]
     assert any("ZeroDivisionError: a bug" in done.stderr for done in outputs)
     assert not password.exists()
-    keys = [str(key.key) for key in registry.list()]
-    assert str(old.key) in keys
+    keys = [str(key.secret.reveal()) for key in registry.list()]
+    assert str(old.secret.reveal()) in keys
     for done in outputs:
-        for secret in (*keys, STOCK_PASSWORDS.store):
+        for secret in (*keys, STOCK_PASSWORDS.store.reveal()):
             assert secret not in done.stderr
     assert not [UUID4.search(done.stdout) for done in outputs if UUID4.search(done.stdout)] or (
-        place == "views.show_keys"
+        place == "list.Listing"
     ), "a key goes out whole or not at all"
 
 
-def test_nothing_is_logged(registry: ApiKeyRegistry, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_logged(registry: ApiKeys, caplog: pytest.LogCaptureFixture) -> None:
     """An application that logs everything logs nothing of ours."""
     with caplog.at_level(logging.NOTSET):
         registry.create("x")
@@ -245,21 +246,21 @@ def test_nothing_is_logged(registry: ApiKeyRegistry, caplog: pytest.LogCaptureFi
 
 @pytest.mark.parametrize("option", [["-X", "dev"], ["-v"], ["-X", "importtime"]])
 def test_python_s_own_debugging_shows_no_secret(
-    run: Run, registry: ApiKeyRegistry, option: list[str]
+    run: Run, registry: ApiKeys, option: list[str]
 ) -> None:
     """What the interpreter can be told to print on standard error has no key in it."""
     done = run("create", "x", "-q", command=[COMMAND[0], *option, *COMMAND[1:]])
     assert done.returncode == 0
-    assert done.stdout.strip() == registry.list()[0].key
+    assert done.stdout.strip() == registry.list()[0].secret.reveal()
     assert done.stdout.strip() not in done.stderr
-    assert STOCK_PASSWORDS.store not in done.stderr
+    assert STOCK_PASSWORDS.store.reveal() not in done.stderr
 
 
 def test_the_value_of_a_key_is_only_in_its_encrypted_form_on_the_disk(keystore: Path) -> None:
     """The keystore and its lock file hold no key in clear."""
-    key = ApiKeyRegistry(Keystore(keystore)).create("x")
+    key = ApiKeys(Keystore(keystore)).create("x")
     for file in keystore.parent.iterdir():
-        assert encode(str(key.key), None) not in file.read_bytes()
+        assert encode(str(key.secret.reveal()), None) not in file.read_bytes()
 
 
 # Signals
@@ -272,7 +273,7 @@ def assert_accounted_for(
     where = f"{signal.Signals(number).name}: exit {code}, {stdout!r}, {stderr!r}"
     assert "Traceback" not in stderr, where
     assert code in (0, 1, SIGNALS[signal.Signals(number)], -number), where
-    found = {key.alias: key.key for key in ApiKeyRegistry(Keystore(keystore)).list()}
+    found = {key.alias: key.secret.reveal() for key in ApiKeys(Keystore(keystore)).list()}
     delivered = stdout.strip()
     if alias not in found:
         assert not delivered, where
@@ -297,7 +298,7 @@ def test_a_signal_at_any_time(
     keystore: Path, environment: dict[str, str], number: signal.Signals
 ) -> None:
     """From the start of the process to its end, spread over its measured length."""
-    registry = ApiKeyRegistry(Keystore(keystore))
+    registry = ApiKeys(Keystore(keystore))
     started = time.monotonic()
     subprocess.run([*COMMAND, "create", "first", "-q"], env=environment, check=True)
     length = time.monotonic() - started
@@ -341,14 +342,14 @@ def window(keystore: Path, environment: dict[str, str], tmp_path: Path) -> list[
     """Return the calls of `create`'s write window, and leave a keystore with the key `old`."""
     if shutil.which("strace") is None:
         missing("strace is missing")
-    ApiKeyRegistry(Keystore(keystore)).create("old")
+    ApiKeys(Keystore(keystore)).create("old")
     original = keystore.read_bytes()
     command = ["create", "new", "-q"]
     done = faults.run_traced(command, log=tmp_path / "log", environment=environment)
     assert done.returncode == 0, done.stderr
     start_again(keystore, original)
     calls = faults.write_window(tmp_path / "log", keystore.parent)
-    renamed = next(index for index, call in enumerate(calls) if call.name == "rename")
+    renamed = next(index for index, call in enumerate(calls) if call.name == "renameat2")
     # The record, which is written then, looks at its files often.
     return calls[:renamed] + [call for call in calls[renamed:] if call.name != "newfstatat"]
 
@@ -367,7 +368,7 @@ def test_a_signal_at_each_call_of_the_write(
 ) -> None:
     """Before the rename the key is absent; after it, its user has it. No file is left."""
     original = keystore.read_bytes()
-    renamed = next(index for index, call in enumerate(window) if call.name == "rename")
+    renamed = next(index for index, call in enumerate(window) if call.name == "renameat2")
     start, step = PARTS[number]
     there = {}
     for index in range(start, len(window), step):
@@ -407,7 +408,7 @@ def test_a_signal_while_a_key_file_is_made(
     command = ["create", "new", "--out", str(file)]
     assert faults.run_traced(command, log=tmp_path / "log", environment=environment).returncode == 0
     file.unlink()
-    ApiKeyRegistry(Keystore(keystore)).revoke("new")
+    ApiKeys(Keystore(keystore)).revoke("new")
     calls = faults.read_log(tmp_path / "log")
     (made,) = (one for one in calls if one.name == "openat" and str(file) in one.arguments)
     done = faults.run_traced(
@@ -418,13 +419,13 @@ def test_a_signal_while_a_key_file_is_made(
     )
     assert done.returncode == SIGNALS[number], done
     assert (done.stdout, done.stderr) == ("", "")
-    assert ApiKeyRegistry(Keystore(keystore)).aliases() == ("old",)
+    assert ApiKeys(Keystore(keystore)).aliases() == ("old",)
     assert not file.exists()
 
 
 LATE = """
 import os, signal, sys
-from metricshub_apikey import interrupts
+from metricshub_apikey.cli import interrupts
 from metricshub_apikey.cli import main as cli
 {setup}
 from metricshub_apikey.__main__ import main
@@ -460,7 +461,7 @@ MOMENTS = {
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_signal_outside_the_work(
-    run: Run, registry: ApiKeyRegistry, moment: str, number: signal.Signals
+    run: Run, registry: ApiKeys, moment: str, number: signal.Signals
 ) -> None:
     """Right before a command's work and right after it, a signal shows no traceback either."""
     registry.create("x")

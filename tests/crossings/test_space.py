@@ -18,7 +18,8 @@ import pytest
 import mounts
 from conftest import Run
 from faults import NOT_RECORDED, RECORD
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
+from metricshub_apikey.keystore.keystore import Keystore
 
 NO_SPACE = "No space left on device"
 
@@ -47,7 +48,7 @@ def small(request: pytest.FixtureRequest, public: Path) -> Iterator[Path]:
 def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Return a keystore of several blocks."""
     path = tmp_path_factory.mktemp("content") / "k.p12"
-    registry = ApiKeyRegistry(Keystore(path))
+    registry = ApiKeys(Keystore(path))
     for number in range(KEYS):
         registry.create(f"key-{number}")
     return path.read_bytes()
@@ -65,7 +66,7 @@ def file(small: Path, content: bytes) -> Path:
 
 def aliases(file: Path) -> tuple[str, ...]:
     """Return the aliases; a damaged keystore raises."""
-    return tuple(key.alias for key in ApiKeyRegistry(Keystore(file)).list())
+    return tuple(key.alias for key in ApiKeys(Keystore(file)).list())
 
 
 def names(file: Path) -> set[str]:
@@ -208,7 +209,7 @@ def test_keystore_and_key_on_the_same_full_disk(run: Run, file: Path) -> None:
                 done_at_least(done)
                 seen.add("delivered")
                 assert names(file) == {file.name, "key"}
-                key = ApiKeyRegistry(Keystore(file)).list()[-1].key
+                key = ApiKeys(Keystore(file)).list()[-1].secret.reveal()
                 assert out.read_text() == f"{key}\n"
                 out.unlink()
                 continue

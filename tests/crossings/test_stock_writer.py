@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.errors import DamagedError
+from metricshub_apikey.keystore.keystore import Keystore
 from mounts import memory, needs
 from stock import Stock, StockError
 
@@ -76,7 +77,7 @@ def test_simultaneous_stock_writers_lose_keys(stock: Stock, keystore: Path) -> N
         writer.wait()
 
     try:
-        survived = len(ApiKeyRegistry(Keystore(keystore)).aliases())
+        survived = len(ApiKeys(Keystore(keystore)).aliases())
     except DamagedError:
         survived = 0
     assert survived < SIMULTANEOUS

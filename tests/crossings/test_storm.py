@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,13 +15,18 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from clock import HERE
 from conftest import Run
 from faults import RECORD
-from metricshub_apikey import ApiKey, ApiKeyRegistry, Keystore
+from java_storm import JavaStorm, no_exchange, no_lease
+from metricshub_apikey import ApiKey, ApiKeys
 from metricshub_apikey.activity.database import ActivityLog, path_beside
-from metricshub_apikey.errors import KeystoreBusyError
+from metricshub_apikey.files import kernel
+from metricshub_apikey.files.lease import Lease
 from metricshub_apikey.keys.expiry import to_local
+from metricshub_apikey.keystore.keystore import Keystore
 from stock import Stock
 from warm import WarmCommand
 
@@ -28,8 +34,7 @@ CHANGES = {"create": 15, "revoke": 8, "rotate": 7, "edit": 5, "apply": 3, "prune
 WRITERS = 40
 KILLED = 8
 LONG_AGO = datetime(2020, 1, 2, tzinfo=UTC)
-JAVA_ROUNDS = 60
-JAVA_PAUSE = 0.02
+JAVA_ROUNDS = 30
 
 KEY = "3f2b1c4d-8e5f-4a2b-bc15-0ba0f60b15f3"
 
@@ -72,10 +77,10 @@ class Storm:
         commands: What is run, by the alias that each changes.
     """
 
-    def __init__(self, registry: ApiKeyRegistry, folder: Path) -> None:
+    def __init__(self, registry: ApiKeys, folder: Path) -> None:
         """Make the keys that will be changed, and those that nobody will touch."""
         self._folder = folder
-        past = ApiKeyRegistry(registry.keystore, clock=lambda: LONG_AGO)
+        past = ApiKeys(registry._keystore, clock=lambda: LONG_AGO)
         dead = [f"dead-{number}" for number in range(3)]
         for alias in dead:
             past.create(alias, expires_on=to_local(LONG_AGO, HERE) + timedelta(days=1))
@@ -83,7 +88,7 @@ class Storm:
             if kind not in ("create", "apply", "prune"):
                 for number in range(count):
                     registry.create(f"{kind}-{number}")
-        self.before = {key.alias: key.key for key in registry.list()}
+        self.before = {key.alias: key.secret.reveal() for key in registry.list()}
         self.commands = {
             f"{kind}-{number}": self._command(kind, f"{kind}-{number}")
             for kind, count in CHANGES.items()
@@ -108,26 +113,26 @@ class Storm:
             return
         assert key is not None
         if kind == "edit":
-            assert (key.key, key.metadata.description) == (self.before[alias], "done")
+            assert (key.secret.reveal(), key.metadata.description) == (self.before[alias], "done")
         elif kind == "apply":
-            assert key.key == (self._folder / "keys" / alias).read_text().strip()
+            assert key.secret.reveal() == (self._folder / "keys" / alias).read_text().strip()
         else:
-            assert key.key == output.strip()
+            assert key.secret.reveal() == output.strip()
         if kind == "rotate":
-            assert found[f"{alias}.prev"].key == self.before[alias]
+            assert found[f"{alias}.prev"].secret.reveal() == self.before[alias]
 
     def check_killed(self, alias: str, found: dict[str, ApiKey]) -> None:
         """Check that what a killed command would have changed is not lost."""
         if alias.startswith(("edit", "rotate")):
             kept = found.get(f"{alias}.prev", found[alias])
-            assert kept.key == self.before[alias]
+            assert kept.secret.reveal() == self.before[alias]
 
 
 def test_forty_writers_some_killed_with_readers_all_the_time(
     run: Run, warm: WarmCommand, environment: dict[str, str], keystore: Path, tmp_path: Path
 ) -> None:
     """Every reported change is there, whatever else changed, and no reader ever failed."""
-    registry = ApiKeyRegistry(Keystore(keystore))
+    registry = ApiKeys(Keystore(keystore))
     assert run("create", "first").returncode == 0
     storm = Storm(registry, tmp_path)
     assert len(storm.commands) == WRITERS
@@ -164,7 +169,7 @@ def test_forty_writers_some_killed_with_readers_all_the_time(
         assert alias in recorded or alias.startswith("prune") or "not in the log" in errors
     assert set(found) <= {*storm.before, *writers, *(f"{alias}.prev" for alias in writers)}
     untouched = {alias for alias in storm.before if alias.startswith(("first", "kept"))}
-    assert {alias: found[alias].key for alias in untouched} == {
+    assert {alias: found[alias].secret.reveal() for alias in untouched} == {
         alias: storm.before[alias] for alias in untouched
     }
     applied = {alias for alias in writers if alias.startswith("apply") and alias in found}
@@ -177,90 +182,118 @@ def test_forty_writers_some_killed_with_readers_all_the_time(
     assert set(os.listdir(keystore.parent)) <= allowed
 
 
-def test_beside_a_java_writer_that_takes_no_lock(stock: Stock, run: Run, keystore: Path) -> None:
-    """
-    Our reads never report damage, and our writes never lose an entry that Java has finished.
-
-    Java truncates and rewrites the file all the time; ours may say that it is busy. The other way
-    round nothing can be promised: Java may undo what was written after it had read.
-    """
-    keystore.parent.mkdir()
-    stock.ask("new", keystore)
-    finished: list[str] = []
-    done = threading.Event()
-
-    def write_like_java() -> None:
-        for number in range(JAVA_ROUNDS):
-            alias = f"java-{number}"
-            stock.ask("create", keystore, alias, f"{KEY}-{number}")
-            finished.append(alias)
-            time.sleep(JAVA_PAUSE)
-        done.set()
-
-    java = threading.Thread(target=write_like_java)
-    registry = ApiKeyRegistry(Keystore(keystore))
-    with readers(run, 1) as failures:
-        java.start()
-        number = 0
-        while not done.is_set():
-            with suppress(KeystoreBusyError):
-                registry.create(f"ours-{number}")
-                number += 1
-        java.join()
-
-    assert failures == []
-    assert number > 0
-    aliases = registry.aliases()
-    assert [alias for alias in finished if alias not in aliases] == []
-
-
-def test_a_java_write_that_begins_in_the_last_instant_is_kept(
-    stock: Stock, keystore: Path, tmp_path: Path
+@pytest.mark.parametrize("kind", ["lease", "no lease"])
+def test_beside_a_java_writer_that_takes_no_lock(
+    stock: Stock, run: Run, keystore: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """
-    Java truncates the file between our last look and our rename, and writes after it.
+    """Java truncates and rewrites the file all the time: what it finished stays, we read on."""
+    if kind == "no lease":
+        monkeypatch.setattr(Lease, "take", no_lease)
+    keystore.parent.mkdir()
+    storm = JavaStorm(stock, keystore, rounds=JAVA_ROUNDS, widened=0.002)
+    with readers(run, 1) as failures:
+        storm.run()
+    storm.check()
+    assert failures == []
 
-    Its bytes go into a file without a name; they are found there.
-    """
+
+@pytest.fixture
+def theirs(stock: Stock, keystore: Path, tmp_path: Path) -> bytes:
+    """Make a keystore with the key `old`; return what Java makes of it: `java` in its place."""
     keystore.parent.mkdir()
     stock.ask("new", keystore)
-    ApiKeyRegistry(Keystore(keystore)).create("revoked-by-java")
-    theirs = tmp_path / "theirs.p12"
-    theirs.write_bytes(keystore.read_bytes())
-    stock.ask("create", theirs, "java", KEY)
-    stock.ask("revoke", theirs, "revoked-by-java")
-    writers: list[threading.Timer] = []
+    ApiKeys(Keystore(keystore)).create("old")
+    copy = tmp_path / "theirs.p12"
+    copy.write_bytes(keystore.read_bytes())
+    stock.ask("create", copy, "java", KEY)
+    stock.ask("revoke", copy, "old")
+    return copy.read_bytes()
 
-    def truncate_now_write_later() -> None:
-        if not writers:
-            file = keystore.open("wb", buffering=0)
 
-            def write() -> None:
-                with file:
-                    file.write(theirs.read_bytes())
+class LateJava:
+    """
+    Java begins to write between our comparison and our exchange, and is slow.
 
-            writers.append(threading.Timer(0.2, write))
-            writers[0].start()
+    Attributes:
+        hook: What to call in that instant.
+    """
 
-    registry = ApiKeyRegistry(Keystore(keystore, before_commit=truncate_now_write_later))
+    def __init__(self, keystore: Path, data: bytes, seconds: float) -> None:
+        """Write *data* to *keystore*, *seconds* after it was truncated."""
+        self._threads: list[threading.Thread] = []
+
+        def write() -> None:
+            with keystore.open("wb", buffering=0) as file:
+                time.sleep(seconds)
+                file.write(data)
+
+        def hook() -> None:
+            if not self._threads:
+                self._threads.append(threading.Thread(target=write))
+                self._threads[0].start()
+                time.sleep(0.05)
+
+        self.hook = hook
+
+    def wait(self) -> None:
+        """Wait until Java is done."""
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("kind", ["lease", "no lease", "no exchange", "neither"])
+def test_a_java_write_that_begins_in_the_last_instant_is_kept(
+    keystore: Path, theirs: bytes, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Where the kernel lacks a lease, or the file system the exchange, nothing is lost either."""
+    if kind in ("no lease", "neither"):
+        monkeypatch.setattr(Lease, "take", no_lease)
+    if kind in ("no exchange", "neither"):
+        monkeypatch.setattr(kernel, "exchange", no_exchange)
+    java = LateJava(keystore, theirs, 0.3)
+    registry = ApiKeys(Keystore(keystore, before_commit=java.hook))
     registry.create("ours")
-    writers[0].join()
+    java.wait()
+    assert set(registry.aliases()) == {"ours", "java"}
 
-    assert registry.aliases() == ("ours", "java")
-    assert stock.ask("find", keystore, KEY) == ["accepted java"]
+
+def test_java_pauses_for_seconds_between_truncating_and_writing(
+    run: Run, keystore: Path, theirs: bytes
+) -> None:
+    """Neither is it taken for dead, nor does a reader fail meanwhile."""
+    java = LateJava(keystore, theirs, 2.5)
+    registry = ApiKeys(Keystore(keystore, before_commit=java.hook))
+    with readers(run, 1) as failures:
+        registry.create("ours")
+    java.wait()
+    assert set(registry.aliases()) == {"ours", "java"}
+    assert failures == []
+
+
+def test_a_java_program_that_never_finishes(run: Run, keystore: Path, theirs: bytes) -> None:
+    """Reader and writer wait as long as --lock-timeout says, then say so; nothing is changed."""
+    del theirs
+    with keystore.open("wb"):
+        for command in (["list"], ["create", "x"]):
+            done = run("--lock-timeout", "1.2", *command)
+            assert done.returncode == 1
+            assert f"{keystore} is being changed by another program." in done.stderr
 
 
 def test_a_java_write_that_is_killed_in_the_last_instant_changes_nothing(
-    stock: Stock, keystore: Path
+    keystore: Path, theirs: bytes
 ) -> None:
-    """Java truncates the file between our last look and our rename, and dies: ours stands."""
-    keystore.parent.mkdir()
-    stock.ask("create", keystore, "before", KEY)
+    """Java truncates the file beside our write, and dies: what it held is still in our memory."""
+    del theirs
+    killed: list[subprocess.Popen[bytes]] = []
+    program = "import sys, os; os.open(sys.argv[1], os.O_WRONLY | os.O_TRUNC)"
 
-    def truncate() -> None:
-        keystore.open("wb").close()
+    def truncate_and_die() -> None:
+        if not killed:
+            killed.append(subprocess.Popen([sys.executable, "-c", program, str(keystore)]))
+            time.sleep(0.5)
 
-    registry = ApiKeyRegistry(Keystore(keystore, before_commit=truncate))
+    registry = ApiKeys(Keystore(keystore, before_commit=truncate_and_die))
     registry.create("ours")
-
-    assert registry.aliases() == ("before", "ours")
+    assert killed[0].wait() == 0
+    assert set(registry.aliases()) == {"old", "ours"}

@@ -71,7 +71,7 @@ def test_the_story_of_a_key(
     policy.write_text(rules)
     assert run("create", "ci").returncode == 1  # the policy wants a role
     old = run("create", "ci", "--role", "read-only", "--expires-in", "90d", "-q").stdout.strip()
-    assert old.startswith("metoro_secret_")
+    assert old.startswith("metricshub_")
     ends = datetime.fromisoformat(document(run, "show", "ci")["expires_on"])
     assert abs(ends.astimezone(UTC) - datetime.now(UTC) - timedelta(days=90)) < timedelta(hours=2)
     assert document(run, "list", "--long")["last_used_at"] is None

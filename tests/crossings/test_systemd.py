@@ -31,13 +31,14 @@ import os, sys
 import difflib, json, platformdirs, pwd, resource, shlex, sqlite3, tomllib, unicodedata, uuid
 import encodings.idna, uvicorn.lifespan.on, uvicorn.logging, uvicorn.loops.auto
 import uvicorn.loops.uvloop, uvicorn.middleware.wsgi, metricshub_apikey.gateway.log
-from metricshub_apikey import ApiKeyRegistry, Keystore  # noqa: E402
+from metricshub_apikey import ApiKeys
+from metricshub_apikey.keystore.keystore import Keystore  # noqa: E402
 from metricshub_apikey.cli.commands import serve
 from metricshub_apikey.cli.main import run
 from metricshub_apikey.gateway import server
-from metricshub_apikey.policy_file import load
+from metricshub_apikey.policy.file import load
 load(os.environ["METRICSHUB_KEYSTORE"].replace("metricshub-keystore.p12", "apikey.toml"))
-ApiKeyRegistry(Keystore(os.environ["METRICSHUB_KEYSTORE"])).list()
+ApiKeys(Keystore(os.environ["METRICSHUB_KEYSTORE"])).list()
 os.setgroups([])
 os.setgid({ORDINARY_USER})
 os.setuid({ORDINARY_USER})

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-MODULES = ["", ".pkcs12.der", ".pkcs12.store", ".keystore", ".expiry", ".registry"]
+MODULES = [
+    "",
+    ".secret",
+    ".pkcs12.der",
+    ".pkcs12.store",
+    ".keystore.keystore",
+    ".keys.expiry",
+    ".registry.api_keys",
+]
 
 
 @pytest.mark.parametrize("module", MODULES)

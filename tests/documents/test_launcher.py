@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from places import PROJECT
+from servers import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +61,7 @@ class Project:
         cache = os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip"))
         own = {"HOME": str(self.home), "PIP_CACHE_DIR": cache, "APIKEY_PYTHON": sys.executable}
         own["PIP_NO_COMPILE"] = "1"  # takes longer than all the rest
+        own["PATH"] = without_uv(os.environ["PATH"])
         inherited = {k: v for k, v in os.environ.items() if k != "XDG_CACHE_HOME"}
         return {**inherited, **own, **variables}
 
@@ -75,22 +79,26 @@ class Project:
         assert result.stderr.splitlines()[-1].startswith("apikey: venv failed: ")
         return result
 
+    def change(self, file: Path, text: str) -> None:
+        """Change a file, later than all else."""
+        file.write_text(text)
+        later = time.time() + 60
+        os.utime(file, (later, later))
+
     def require(self, requirement: str) -> None:
-        """Add a requirement, later than all else."""
+        """Add a requirement."""
         pyproject = self.root / "pyproject.toml"
         text = pyproject.read_text()
-        pyproject.write_text(
-            text.replace("dependencies = [", f'dependencies = ["{requirement}",', 1)
+        self.change(
+            pyproject, text.replace("dependencies = [", f'dependencies = ["{requirement}",', 1)
         )
-        later = time.time() + 60
-        os.utime(pyproject, (later, later))
 
     def borrow(self, venv: Path) -> None:
         """Let a copy of *venv* be what `python -m venv` makes, which would take seconds."""
         parts = [str(path) for path in venv.iterdir() if not path.name.startswith("apikey.")]
         environment = self.root / "bin" / "environment.py"
         text = environment.read_text()
-        made = 'python, "-I", "-m", "venv", str(self.place)'
+        made = 'python, "-I", "-m", "venv", *options, str(self.place)'
         assert made in text
         environment.write_text(text.replace(made, f"*{['cp', '-RP', *parts]}, str(self.place)"))
 
@@ -99,7 +107,15 @@ class Project:
         self.venv.joinpath("bin").mkdir(parents=True)
         script(self.venv / "bin" / "python", 'printf "%s\\n" "$APIKEY_LAUNCHER" "$@"')
         self.venv.joinpath("apikey.lock").touch()
+        shutil.copy(self.root / "bin" / "constraints.txt", self.venv)
         shutil.copy(self.root / "pyproject.toml", self.stamp)
+
+
+def without_uv(path: str) -> str:
+    """Return the folders of a PATH in which there is no uv."""
+    return os.pathsep.join(
+        one for one in path.split(os.pathsep) if not shutil.which("uv", path=one)
+    )
 
 
 def run(
@@ -205,7 +221,7 @@ def test_two_first_starts(
     messages = "".join(result.stderr for result in results)
     assert messages.count(FIRST_USE) == 1
     assert str(made.venv) in messages
-    assert len(messages.splitlines()) <= 3
+    assert "apikey: Installing collected packages: " in messages, "it says what it is doing"
 
 
 def test_umask_of_first_start(
@@ -366,7 +382,7 @@ def test_pip_fails(project: Project, first_start: tuple[Project, Starts]) -> Non
     settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
     result = project.start("list", **settings)
     assert (result.returncode, result.stdout) == (1, "")
-    first, last = result.stderr.splitlines()
+    first, *_, last = result.stderr.splitlines()
     assert first.startswith(FIRST_USE)
     assert last.startswith("apikey: pip could not install what is needed: No matching")
     assert [path.name for path in project.venv.iterdir()] == ["apikey.lock"]
@@ -375,15 +391,13 @@ def test_pip_fails(project: Project, first_start: tuple[Project, Starts]) -> Non
 def test_changed_project(started: Project) -> None:
     """A change of pyproject.toml that requires nothing new keeps the environment."""
     pyproject = started.root / "pyproject.toml"
-    pyproject.write_text(f"{pyproject.read_text()}# changed\n")
-    later = time.time() + 60
-    os.utime(pyproject, (later, later))
+    started.change(pyproject, f"{pyproject.read_text()}# changed\n")
     for _ in range(2):
         result = started.start()
         parse(result)
         assert result.stderr == ""
         assert started.stamp.read_text() == pyproject.read_text()
-        assert started.stamp.stat().st_mtime >= later
+        assert started.stamp.stat().st_mtime_ns == pyproject.stat().st_mtime_ns
 
 
 def test_changed_requirements(project: Project) -> None:
@@ -391,8 +405,56 @@ def test_changed_requirements(project: Project) -> None:
     project.fake_environment()
     project.require("no-such-thing>=1")
     result = project.make()
-    assert result.stderr.startswith("apikey: pyproject.toml or Python changed: making")
+    assert result.stderr.startswith("apikey: what is needed has changed: making")
     assert not project.stamp.exists()
+
+
+@pytest.mark.parametrize("later", [60, -60])
+def test_changed_versions(project: Project, later: int) -> None:
+    """Other exact versions need a new environment; an update's files may be older than a start."""
+    constraints = project.root / "bin" / "constraints.txt"
+    for file in (constraints, project.root / "pyproject.toml"):
+        os.utime(file, (0, 0))
+    project.fake_environment()
+    os.utime(project.stamp, (0, 0))
+    constraints.write_text(f"{constraints.read_text()}other==1\n")
+    os.utime(constraints, (time.time() + later,) * 2)
+    assert project.make().stderr.startswith("apikey: what is needed has changed: making")
+
+
+def test_every_version_is_exact() -> None:
+    """For all that pyproject.toml names there is one version, without an address."""
+    names = set()
+    for line in (ROOT / "bin" / "constraints.txt").read_text().splitlines():
+        name, version = re.fullmatch(r"([a-z0-9-]+)==([\w.+]+)(?: ; .*)?", line).groups()  # type: ignore[union-attr]
+        names.add(name)
+        assert version
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = table["project"]
+    groups = [*project["optional-dependencies"].values(), *table["dependency-groups"].values()]
+    wanted = [project["dependencies"], *groups]
+    needed = {re.match(r"[\w-]+", one)[0] for each in wanted for one in each}  # type: ignore[index]
+    assert needed <= names
+
+
+def test_uv(project: Project, tmp_path: Path) -> None:
+    """Where uv is on PATH it installs; the environment is the same, and says who made it."""
+    (tmp_path / "uv").symlink_to(program("uv"))
+    path = f"{tmp_path}{os.pathsep}{project.environment()['PATH']}"
+    made = project.start("list", PATH=path)
+    assert parse(made)[3] == str(project.venv)
+    assert "apikey: Installed " in made.stderr
+    assert not list(project.venv.glob("lib/python*/site-packages/pip"))
+
+
+def test_uv_fails(project: Project, first_start: tuple[Project, Starts], tmp_path: Path) -> None:
+    """A uv that cannot install, behind a proxy that only pip knows, is said; pip does it."""
+    project.borrow(first_start[0].venv)
+    script(tmp_path / "uv", "echo 'error: no way'; exit 2")
+    path = f"{tmp_path}{os.pathsep}{project.environment()['PATH']}"
+    made = project.start("list", PATH=path)
+    assert parse(made)[3] == str(project.venv)
+    assert "apikey: uv failed: error: no way; trying pip\n" in made.stderr
 
 
 def test_base_python_gone(project: Project) -> None:
@@ -401,7 +463,7 @@ def test_base_python_gone(project: Project) -> None:
     project.venv.joinpath("bin", "python").unlink()
     project.venv.joinpath("bin", "python").symlink_to("/no/python3.11")
     result = project.make()
-    assert result.stderr.startswith("apikey: pyproject.toml or Python changed: making")
+    assert result.stderr.startswith("apikey: what is needed has changed: making")
 
 
 def test_foreign_environment(project: Project) -> None:

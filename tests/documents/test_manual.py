@@ -16,12 +16,12 @@ import click
 import pytest
 
 from conftest import Run, missing
-from metricshub_apikey import ApiKeyRegistry, errors
+from metricshub_apikey import ApiKeys, errors
 from metricshub_apikey.activity import database
 from metricshub_apikey.cli import session
 from metricshub_apikey.cli.main import apikey
-from metricshub_apikey.cli.views import KEY_FIELDS
 from metricshub_apikey.keys import fingerprint
+from metricshub_apikey.keys.document import KEY_FIELDS
 from metricshub_apikey.keystore import location as paths
 from metricshub_apikey.policy import file as policy_file
 from metricshub_apikey.policy import state
@@ -240,10 +240,10 @@ DOCUMENTS = {
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_key_of_the_json_documents_is_in_the_page(
-    run: Run, registry: ApiKeyRegistry, tmp_path: Path, name: str
+    run: Run, registry: ApiKeys, tmp_path: Path, name: str
 ) -> None:
     """OUTPUT names the keys of a command's document, and of what is in it."""
-    key = registry.create("some").key
+    key = registry.create("some").secret.reveal()
     registry.create("old")
     registry.rotate("old")
     if name == "log":

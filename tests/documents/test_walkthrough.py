@@ -12,9 +12,10 @@ from uuid import uuid4
 
 from test_readme import TIME, blocks, examples, normalised, run_example, with_apikey
 
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.database import path_beside
 from metricshub_apikey.keys import entries
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
 from places import PROJECT
 from stock import Stock
@@ -115,7 +116,7 @@ def test_the_walk_through_is_a_year() -> None:
 
 def test_a_keystore_that_gets_older_keeps_its_keys(keystore: Path) -> None:
     """What the test above does between the chapters changes times alone."""
-    registry = ApiKeyRegistry(Keystore(keystore))
+    registry = ApiKeys(Keystore(keystore))
     key = registry.create("ci", expires_on=datetime(2090, 1, 31))
     with contextlib.closing(sqlite3.connect(path_beside(str(keystore)))) as database:
         database.execute("CREATE TABLE event (at INTEGER)")

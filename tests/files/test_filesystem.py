@@ -12,8 +12,9 @@ from typing import NoReturn
 import pytest
 
 from metricshub_apikey.errors import LimitError, NotAKeystoreError
-from metricshub_apikey.files import private, reading, replacing
-from metricshub_apikey.files.reading import Snapshot
+from metricshub_apikey.files import leftovers, private, reading
+from metricshub_apikey.files.reading import OpenFile, Snapshot
+from replacements import replaced
 
 OLD, NEW = b"old content", b"new"
 
@@ -36,25 +37,16 @@ def snapshot(file: Path) -> Snapshot:
 def replace(
     file: Path,
     *,
-    previous: Snapshot | None = None,
     random_bytes: Callable[[int], bytes] = os.urandom,
-    unchanged: Callable[[], bool] = lambda: True,
     before_commit: Callable[[], None] = lambda: None,
 ) -> bool:
     """Replace the content of *file* by `NEW`."""
-    return replacing.replace(
-        str(file),
-        NEW,
-        previous=previous,
-        random_bytes=random_bytes,
-        unchanged=unchanged,
-        before_commit=before_commit,
-    )
+    return replaced(file, NEW, random_bytes=random_bytes, before_commit=before_commit).committed
 
 
 def names(file: Path) -> list[str]:
-    """Return what is in the directory of *file*."""
-    return sorted(one.name for one in file.parent.iterdir())
+    """Return what is in the directory of *file*, its lock aside."""
+    return sorted(one.name for one in file.parent.iterdir() if one.name != ".file.lock")
 
 
 # Reading
@@ -73,7 +65,7 @@ def test_the_size_limit(file: Path) -> None:
     assert len(reading.read(str(file), 1234) or "") == 2
     with pytest.raises(LimitError) as caught:
         reading.read(str(file), 1233)
-    assert caught.value.message == "is larger than the limit of 1,233 bytes"
+    assert caught.value.message == f"{file} is larger than the limit of 1,233 bytes."
 
 
 def test_a_file_without_a_size_is_limited_too() -> None:
@@ -138,7 +130,7 @@ def test_replace(file: Path) -> None:
     """The new content is there, in a new file, and nothing else."""
     before = file.stat().st_ino
     with file.open("rb") as reader:
-        assert replace(file, previous=snapshot(file))
+        assert replace(file)
         assert reader.read() == OLD, "who had it open sees the old file whole"
     assert file.read_bytes() == NEW
     assert file.stat().st_ino != before
@@ -152,7 +144,7 @@ def test_the_mode_is_kept(file: Path, mode: int) -> None:
     for umask in (0o000, 0o777):
         old = os.umask(umask)
         try:
-            replace(file, previous=snapshot(file) if os.access(file, os.R_OK) else None)
+            replace(file)
         finally:
             os.umask(old)
         assert stat.S_IMODE(file.stat().st_mode) == mode
@@ -171,41 +163,41 @@ def test_a_new_file_is_private(tmp_path: Path, umask: int) -> None:
 
 
 def test_the_temporary_file_is_private(file: Path) -> None:
-    """While it is written, the new content is nobody else's, even if the old file was open."""
-    file.chmod(0o644)
+    """Only its owner may read the new content, whatever the umask."""
+    file.chmod(0o600)
     old = os.umask(0)
     made: list[int] = []
 
-    def look() -> bool:
-        (temporary,) = set(file.parent.iterdir()) - {file}
+    def look() -> None:
+        (temporary,) = set(file.parent.iterdir()) - {file, file.with_name(".file.lock")}
         made.append(stat.S_IMODE(temporary.stat().st_mode))
         assert temporary.name == ".file.0001020304050607.tmp"
-        return False
 
     try:
-        replace(file, random_bytes=lambda count: bytes(range(count)), unchanged=look)
+        replace(file, random_bytes=lambda count: bytes(range(count)), before_commit=look)
     finally:
         os.umask(old)
     assert made == [0o600]
 
 
 def test_a_changed_file_is_not_replaced(file: Path) -> None:
-    """Told at the last moment that the file has changed, nothing is done."""
-    assert not replace(file, unchanged=lambda: False)
-    assert file.read_bytes() == OLD
+    """If the file has changed since it was read, nothing is done."""
+    with OpenFile(str(file), 1000) as old:
+        file.write_bytes(b"other")
+        assert not replaced(file, NEW, old=old).committed
+    assert file.read_bytes() == b"other"
     assert names(file) == ["file"]
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("when", ["unchanged", "before_commit"])
-def test_an_error_leaves_nothing_behind(file: Path, when: str, error: type[BaseException]) -> None:
-    """Whatever is raised before the rename, the old file is there alone."""
+def test_an_error_leaves_nothing_behind(file: Path, error: type[BaseException]) -> None:
+    """Whatever is raised before the exchange, the old file is there alone."""
 
     def fail() -> NoReturn:
         raise error
 
     with pytest.raises(error):
-        replace(file, unchanged=fail) if when == "unchanged" else replace(file, before_commit=fail)
+        replace(file, before_commit=fail)
     assert file.read_bytes() == OLD
     assert names(file) == ["file"]
 
@@ -219,20 +211,15 @@ def test_the_commit_is_announced_before_it_happens(file: Path) -> None:
 
 def test_a_planted_temporary_file_is_not_used(file: Path, tmp_path: Path) -> None:
     """A link with the name of the temporary file is neither followed nor removed."""
-    planted = tmp_path / ".file.0000000000000000.tmp"
-    planted.symlink_to(tmp_path / "target")
+
+    def plant(count: int) -> bytes:
+        (tmp_path / ".file.0000000000000000.tmp").symlink_to(tmp_path / "target")
+        return bytes(count)
+
     with pytest.raises(FileExistsError):
-        replace(file, random_bytes=bytes)
+        replace(file, random_bytes=plant)
     assert names(file) == [".file.0000000000000000.tmp", "file"]
     assert file.read_bytes() == OLD
-
-
-def test_a_directory_in_the_way(tmp_path: Path) -> None:
-    """Where the new file cannot take the old one's place, nothing is left behind."""
-    (tmp_path / "file").mkdir()
-    with pytest.raises(IsADirectoryError):
-        replace(tmp_path / "file")
-    assert names(tmp_path / "file") == ["file"]
 
 
 def test_short_writes_are_continued() -> None:
@@ -281,7 +268,7 @@ def test_a_file_is_no_directory(file: Path) -> None:
 
 def test_leftovers_are_removed(file: Path) -> None:
     """The temporary files of killed writers go away, and nothing else does."""
-    leftovers = [".file.0123456789abcdef.tmp", ".file.ffffffffffffffff.tmp"]
+    left = [".file.0123456789abcdef.tmp", ".file.ffffffffffffffff.tmp"]
     others = [
         ".file.0123456789abcde.tmp",
         ".file.0123456789abcdef0.tmp",
@@ -294,14 +281,14 @@ def test_leftovers_are_removed(file: Path) -> None:
         ".other.0123456789abcdef.tmp",
         "file.0123456789abcdef.tmp",
     ]
-    for name in [*leftovers, *others]:
+    for name in [*left, *others]:
         file.with_name(name).touch()
-    replacing.remove_leftovers(str(file))
-    assert names(file) == sorted(["file", *others])
+    leftovers.remove(str(file))
+    assert names(file) == sorted({"file", *others} - {".file.lock"})
 
 
 def test_a_leftover_that_cannot_be_removed_stops_nobody(file: Path) -> None:
     """A directory with such a name stays, without an error."""
     file.with_name(".file.0123456789abcdef.tmp").mkdir()
-    replacing.remove_leftovers(str(file))
+    leftovers.remove(str(file))
     assert names(file) == [".file.0123456789abcdef.tmp", "file"]

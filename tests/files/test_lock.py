@@ -17,7 +17,7 @@ import pytest
 
 from conftest import missing
 from metricshub_apikey.errors import KeystoreBusyError, UnsafeLocationError
-from metricshub_apikey.files import lock, replacing
+from metricshub_apikey.files import leftovers, lock
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def lock_file(path: Path) -> Path:
 
 def hold(
     path: Path, timeout: float = 0, owner: tuple[int, int] | None = None
-) -> AbstractContextManager[None]:
+) -> AbstractContextManager[int]:
     """Take the lock of *path*."""
     return lock.hold(str(path), owner=owner, timeout=timeout)
 
@@ -90,7 +90,7 @@ def test_it_excludes_others(path: Path, lock_file: Path) -> None:
     with held_by_another(lock_file):
         with pytest.raises(KeystoreBusyError) as caught, hold(path, 0.1):
             pytest.fail("two writers at the same time")
-        assert caught.value.message == "is being changed by another process"
+        assert caught.value.message == f"{path} is being changed by another process."
         assert caught.value.hint == "Try again, or wait longer than 0.1 s with --lock-timeout."
 
 
@@ -150,7 +150,7 @@ def test_a_planted_lock_file_is_refused(path: Path, lock_file: Path, kind: str) 
     PLANTS[kind](lock_file)
     with pytest.raises(UnsafeLocationError) as caught, hold(path):
         pytest.fail("locked something planted")
-    assert caught.value.message == "cannot be locked: its lock file is not a regular file"
+    assert caught.value.message == f"{path} cannot be locked: its lock file is not a regular file."
     assert caught.value.hint is not None
     assert caught.value.hint.endswith(f": {lock_file}")
     assert lock_file.with_name("target").read_text() == "precious"
@@ -187,7 +187,7 @@ def test_a_lock_that_is_cleaned_up_while_it_is_made(path: Path, lock_file: Path)
 
     def clean() -> None:
         while not done.is_set():
-            replacing.remove_leftovers(str(path))
+            leftovers.remove(str(path))
 
     cleaner = threading.Thread(target=clean)
     cleaner.start()

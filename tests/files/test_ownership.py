@@ -14,7 +14,8 @@ import pytest
 
 from conftest import ORDINARY_USER, missing
 from metricshub_apikey.errors import UnsafeLocationError, WriteFailedError
-from metricshub_apikey.files import ownership, private, reading, replacing
+from metricshub_apikey.files import ownership, private
+from replacements import replaced
 
 SERVICE, SOMEBODY = 12345, 12346
 
@@ -63,15 +64,7 @@ def refused(file: Path) -> UnsafeLocationError:
 
 def replace(file: Path, content: bytes = b"new") -> None:
     """Replace *file* by a new one with what the old one has besides its content."""
-    done = replacing.replace(
-        str(file),
-        content,
-        previous=reading.read(str(file), 1000),
-        random_bytes=os.urandom,
-        unchanged=lambda: True,
-        before_commit=lambda: None,
-    )
-    assert done
+    assert replaced(file, content).committed
     assert file.read_bytes() == content
 
 
@@ -92,7 +85,7 @@ def test_a_world_writable_directory(file: Path, mode: int) -> None:
     """Where everybody may rename files, nothing is written; the hint takes the right away."""
     file.parent.chmod(mode)
     error = refused(file)
-    assert error.message == "is not changed: everybody may replace files in its directory"
+    assert error.message == f"{file} is not changed: everybody may replace files in its directory."
     assert error.hint == f"Take that right away: chmod o-w {file.parent}"
     file.unlink()
     refused(file)
@@ -133,7 +126,7 @@ def test_the_directory_of_somebody_else(file: Path) -> None:
     """Who owns the directory can swap the file: it must be root, the caller or its owner."""
     os.chown(file.parent, SOMEBODY, SOMEBODY)
     error = refused(file)
-    assert error.message == "is not changed: its directory belongs to somebody else"
+    assert error.message == f"{file} is not changed: its directory belongs to somebody else."
     assert error.hint == f"Give the directory to the keystore's owner: chown … {file.parent}"
     os.chown(file, SOMEBODY, SOMEBODY)
     check(file)
@@ -224,8 +217,9 @@ def test_an_owner_that_cannot_be_kept_stops_the_change(file: Path) -> None:
     file.chmod(0o666)
     with as_user(ORDINARY_USER), pytest.raises(WriteFailedError) as caught:
         replace(file)
-    assert caught.value.message == "is not changed: its owner and group could not be kept"
-    assert [one.name for one in file.parent.iterdir()] == ["store.p12"]
+    assert caught.value.message == f"{file} is not changed: its owner and group could not be kept."
+    left = {one.name for one in file.parent.iterdir()}
+    assert left == {"store.p12", ".store.p12.lock"}
     assert file.read_bytes() == b"old"
 
 

@@ -15,12 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 
-from metricshub_apikey.errors import (
-    EntryUnreadableError,
-    KeystoreError,
-    LimitError,
-    UnsupportedError,
-)
+from metricshub_apikey.errors import EntryUnreadableError
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.metadata import ATTRIBUTES, DESCRIPTION, LABELS, ROLES, Metadata
 from metricshub_apikey.keys.value import decode
@@ -37,6 +32,7 @@ from metricshub_apikey.pkcs12.kdf import (
     pkcs12_kdf,
 )
 from metricshub_apikey.pkcs12.pbe import Pbes2, encrypt
+from metricshub_apikey.pkcs12.problems import FormatError, FormatLimitError, UnsupportedFormatError
 from metricshub_apikey.pkcs12.store import Store
 
 PASSWORDS = Passwords("store-password", "entry-password")
@@ -78,7 +74,7 @@ def _cheaper(wanted: Derivation) -> Derivation:
 @cache
 def mac_key() -> bytes:
     """Return the key of the MAC that all inputs get."""
-    return pkcs12_kdf(PASSWORDS.store, 3, KdfParameters(SALT, 1, "sha256"), 32)
+    return pkcs12_kdf(PASSWORDS.store.reveal(), 3, KdfParameters(SALT, 1, "sha256"), 32)
 
 
 @cache
@@ -117,7 +113,7 @@ def around_algorithm(algorithm: bytes) -> bytes:
 def around_plaintext(plaintext: bytes) -> bytes:
     """Return a file with an entry that decrypts to *plaintext*."""
     algorithm = Pbes2(KdfParameters(SALT, 1, "sha256"), 32, bytes(16))
-    ciphertext = encrypt(algorithm, PASSWORDS.entries, plaintext, entry_keys())
+    ciphertext = encrypt(algorithm, PASSWORDS.entries.reveal(), plaintext, entry_keys())
     return around_bags(encode_bag(f"{ENTRY_PREFIX}x", 0, algorithm, ciphertext))
 
 
@@ -137,7 +133,7 @@ def read_and_write(file: bytes) -> None:
     Do with a file what the commands do.
 
     Raises:
-        KeystoreError: It was refused.
+        FormatError: It was refused.
         AssertionError: What was written is not what was read.
     """
     keys = CheapDerivation()
@@ -153,7 +149,7 @@ def read_and_write(file: bytes) -> None:
         store.replace({bag: revised for bag in store.bags if (revised := revise(bag))})
         store.add(f"{ENTRY_PREFIX}new", b"value", created_ms=0, random_bytes=bytes)
         written = store.serialise(bytes)
-    except UnsupportedError:
+    except UnsupportedFormatError:
         return  # PBMAC1 is only read
     again = Store.parse(written, PASSWORDS, keys)
     assert Counter(again.pieces()) == Counter(before) - store.removed + store.added
@@ -172,7 +168,7 @@ def revise(bag: Bag) -> Bag | None:
     """Return a bag with another name and other texts; None if they are too many for it."""
     try:
         revised = bag.revise(ATTRIBUTES, TEXTS, alias=f"{ENTRY_PREFIX}revised")
-    except LimitError:
+    except FormatLimitError:
         return None
     assert {**bag.texts(ATTRIBUTES), **TEXTS} == {LABELS: (), **revised.texts(ATTRIBUTES)}
     assert revised.alias in (f"{ENTRY_PREFIX}revised", bag.alias)
@@ -191,7 +187,7 @@ def is_read(data: bytes) -> bool:
     """Return whether an input is a keystore with entries, not one that is refused."""
     try:
         return bool(data) and bool(values_of(place(data)))
-    except KeystoreError:
+    except FormatError:
         return False
 
 
@@ -201,12 +197,12 @@ def place(data: bytes) -> bytes:
 
 
 def run_one_input(data: bytes) -> None:
-    """Try one input: whatever it is, nothing but a KeystoreError may be raised."""
+    """Try one input: whatever it is, nothing but a FormatError may be raised."""
     if not data:
         return
-    with suppress(KeystoreError):
+    with suppress(FormatError):
         read_and_write(place(data))
-    with suppress(KeystoreError):
+    with suppress(FormatError):
         secret_value(data[1:])
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from clock import at
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.gateway.keyring import Keyring
 from metricshub_apikey.gateway.metrics import Metrics
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.expiry import after
+from metricshub_apikey.keystore.keystore import Keystore
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -56,12 +57,12 @@ def test_before_the_first_keystore(keystore: Path) -> None:
     assert parsed(Metrics(keyring).text()) == {("apikey_reload_failed", ()): 1}
 
 
-def test_keys_by_their_state(registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_keys_by_their_state(registry: ApiKeys, keystore: Path) -> None:
     """Keys are valid, expired or unreadable at the moment of the question."""
     now = datetime.now(UTC)
     registry.create("one")
     registry.create("two", expires_on=after(at(now), DAY))
-    registry.keystore.update(
+    registry._keystore.update(
         lambda store: store.add(
             f"{ENTRY_PREFIX}odd", b"key__someday", created_ms=0, random_bytes=lambda n: b"\1" * n
         )
@@ -75,7 +76,7 @@ def test_keys_by_their_state(registry: ApiKeyRegistry, keystore: Path) -> None:
     assert [later[keys(state)] for state in ("valid", "expired", "unreadable")] == [1, 1, 1]
 
 
-def test_the_age_and_the_failure_of_the_keys(registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_the_age_and_the_failure_of_the_keys(registry: ApiKeys, keystore: Path) -> None:
     """A keystore that cannot be read any more is seen, and so is how old the keys are."""
     registry.create("one")
     keyring = keyring_of(keystore)

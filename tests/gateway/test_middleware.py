@@ -19,14 +19,17 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 
 import metricshub_apikey.gateway
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from fields import fields
+from metricshub_apikey import ApiKeys, Policy
 from metricshub_apikey.activity.database import ActivityLog, path_beside
 from metricshub_apikey.errors import ApiKeyError
 from metricshub_apikey.gateway import ApiKeyMiddleware
 from metricshub_apikey.http.asgi import Message, Receive, Scope, Send
 from metricshub_apikey.keys.metadata import Metadata
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.location import FILE_NAME
+from ruled import RuledKeys
 
 Headers = Mapping[str, str] | list[tuple[str, str]]
 
@@ -74,10 +77,10 @@ class House:
         """Put the keystore into its place."""
         self.path = keystore
         self.policy = keystore.with_name(FILE_NAME)
-        self.registry = ApiKeyRegistry(Keystore(keystore))
+        self.registry = RuledKeys(Keystore(keystore), Policy.none())
         keystore.parent.mkdir()
         keystore.write_bytes(data)
-        self.key = self.registry.get("ci").key or ""
+        self.key = self.registry.get("ci").secret.reveal() or ""
         self.bearer = {"authorization": f"Bearer {self.key}"}
         self.used_by = Recorder()
 
@@ -98,7 +101,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Return the bytes of a keystore with the key `ci`."""
     path = tmp_path_factory.mktemp("house") / "keys.p12"
     metadata = Metadata(roles=("reader",), service_account="robot")
-    ApiKeyRegistry(Keystore(path)).create("ci", metadata=metadata)
+    ApiKeys(Keystore(path)).create("ci", **fields(metadata))
     return path.read_bytes()
 
 
@@ -346,10 +349,10 @@ async def raw(app: ApiKeyMiddleware, scope: Scope, *messages: Message) -> list[M
     return sent
 
 
-@pytest.mark.parametrize("path", ["/api/~user/a:b@c;d=(e)", "/api/caf\xe9", "/api/a b"])
+@pytest.mark.parametrize("path", ["/api/~user/a:b@c,d=(e)", "/api/caf\xe9", "/api/a b"])
 def test_a_server_that_tells_no_raw_path(house: House, path: str) -> None:
     """Where only the decoded path is known, rules are compared with that."""
-    rule = "GET /api/~user/a:b@c;d=(e)" if ";" in path else "GET /api/*"
+    rule = "GET /api/~user/a:b@c,d=(e)" if "~" in path else "GET /api/*"
     house.policy.write_text(POLICY.replace("GET /api/**", rule))
     assert asyncio.run(raw_get(house.protect(), path, house.bearer, raw_path=None)) == 200
     bare: Scope = {"type": "http", "method": "GET", "path": path, "headers": encoded(house.bearer)}
@@ -636,3 +639,122 @@ def test_a_broken_policy_does_not_stop_the_application(house: House) -> None:
     assert ask(protected, headers=house.bearer).status_code == 503
     house.policy.write_text("")
     assert ask(protected, headers=house.bearer).status_code == 200
+
+
+# MCP
+
+
+MCP_POLICY = """
+[roles.reader]
+allow = ["* /mcp", "GET /sse", "GET /api/**"]
+tools = ["List*"]
+requests_per_minute = 2
+[roles.everything]
+allow = ["* /other"]
+tools = ["*"]
+[roles.away]
+allow = ["* /mcp"]
+tools = ["*"]
+networks = ["192.0.2.0/24"]
+[gateway]
+public = ["OPTIONS /**", "POST /mcp"]
+"""
+
+
+async def post(app: ApiKeyMiddleware, body: bytes, headers: Mapping[str, str]) -> list[Message]:
+    """Post a body to /mcp in two pieces; return what the application sent."""
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/mcp",
+        "headers": encoded({"content-type": "application/json", **headers}),
+    }
+    half = len(body) // 2
+    return await raw(
+        app,
+        scope,
+        {"type": "http.request", "body": body[:half], "more_body": True},
+        {"type": "http.request", "body": body[half:]},
+    )
+
+
+def give_roles(house: House, *roles: str) -> None:
+    """Give the key other roles."""
+    held = house.registry.get("ci").metadata.roles
+    house.registry.edit("ci", remove_roles={*held} - {*roles}, add_roles=roles)
+
+
+def called(tool: str) -> bytes:
+    """Return the message that calls a tool."""
+    message = {"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": {"name": tool}}
+    return json.dumps(message).encode()
+
+
+def test_tools_are_decided_by_the_body(house: House) -> None:
+    """One role fits wholly or not at all, and a public rule covers no message."""
+    house.policy.write_text(MCP_POLICY)
+    give_roles(house, "reader", "everything", "away")
+    app = house.protect(limits=False)
+    accepted = asyncio.run(post(app, called("ListHosts"), house.bearer))
+    assert accepted[0]["status"] == 200
+    refused = asyncio.run(post(app, called("Execute"), house.bearer))
+    assert refused[0]["status"] == 403
+    assert json.loads(refused[1]["body"]) == {
+        "jsonrpc": "2.0",
+        "id": 5,
+        "error": {
+            "code": 403,
+            "message": "The API key 'ci' may not call the tool 'Execute'.",
+        },
+    }
+    unreadable = asyncio.run(post(app, b"[" + called("ListHosts") + b"]", house.bearer))
+    assert unreadable[0]["status"] == 400
+    assert asyncio.run(post(app, called("ListHosts"), {}))[0]["status"] == 401
+    assert len(house.used_by.scopes) == 1
+
+
+def test_networks_and_limits_of_roles(house: House) -> None:
+    """A role counts only from its networks; the smallest figure of a key's roles limits it."""
+    house.policy.write_text(MCP_POLICY)
+    give_roles(house, "away")
+
+    def ask_from(client: tuple[str, int] | None) -> int:
+        async def one() -> int:
+            scope: Scope = {
+                "type": "http",
+                "method": "GET",
+                "path": "/mcp",
+                "headers": encoded(house.bearer),
+                "client": client,
+            }
+            sent = await raw(app, scope, {"type": "http.request", "body": b""})
+            code: int = sent[0]["status"]
+            return code
+
+        return asyncio.run(one())
+
+    app = house.protect()
+    assert ask_from(("192.0.2.9", 1)) == 200
+    assert ask_from(("::ffff:192.0.2.9", 1)) == 200
+    assert [ask_from(one) for one in (("192.0.3.9", 1), ("x", 1), None)] == [403] * 3
+
+
+def test_preflights_and_refusals_for_other_origins(house: House) -> None:
+    """Where OPTIONS is public, a page of another origin may read what is refused."""
+    house.policy.write_text(MCP_POLICY)
+    app = house.protect()
+    origin = {"origin": "https://page.example"}
+    assert ask(app, "/api/a", origin, "OPTIONS").status_code == 200
+    refused = ask(app, "/api/a", origin)
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == "https://page.example"
+    assert refused.headers["vary"] == "Origin"
+    assert "access-control-allow-credentials" not in refused.headers
+
+
+def test_web_sockets_on_mcp_paths(house: House) -> None:
+    """What a socket will say is not known, so only a role with all tools may open one there."""
+    house.policy.write_text(MCP_POLICY)
+    app = house.protect()
+    scope = {**socket(house.bearer, "/mcp"), "extensions": {"websocket.http.response": {}}}
+    assert asyncio.run(raw(app, scope, {"type": "websocket.connect"}))[0]["status"] == 403

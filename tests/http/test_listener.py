@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from conftest import AS_ORDINARY_USER, COMMAND, Run
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.errors import InvalidArgumentError, ServeError
 from metricshub_apikey.http.listener import Listen, load_certificate, opened, tls_context
+from metricshub_apikey.keystore.keystore import Keystore
 from proxies import certificate
 from servers import exchange, forwarded, received, running
 
@@ -159,7 +160,7 @@ def test_a_unix_socket(keystore: Path, environment: dict[str, str], tmp_path: Pa
     """Any user of the machine can ask there; the file is gone when the server is."""
     path = tmp_path / "gateway.sock"
     command = [*COMMAND, "serve", "--unix", str(path)]
-    key = ApiKeyRegistry(Keystore(keystore)).create("client").key
+    key = ApiKeys(Keystore(keystore)).create("client").secret.reveal()
     said = "".join(f"{name}: {value}\r\n" for name, value in forwarded(key).items())
     with running(command, environment=environment) as server:
         server.wait_for_line(f"answers at unix:{path}")
@@ -212,7 +213,7 @@ def test_no_place_for_a_socket(run: Run, tmp_path: Path, name: str) -> None:
 
 def test_ipv6(keystore: Path, environment: dict[str, str]) -> None:
     """The address is written as in a URL."""
-    key = ApiKeyRegistry(Keystore(keystore)).create("client").key
+    key = ApiKeys(Keystore(keystore)).create("client").secret.reveal()
     said = "".join(f"{name}: {value}\r\n" for name, value in forwarded(key).items())
     with running([*COMMAND, "serve", "--bind", "[::1]:0"], environment=environment) as server:
         port = int(server.wait_for_line(r"answers at http://\[::1\]:(\d+)/auth")[1])
@@ -222,7 +223,7 @@ def test_ipv6(keystore: Path, environment: dict[str, str]) -> None:
 
 def test_keystores_and_policies_that_cannot_be_read(run: Run, keystore: Path) -> None:
     """What is there must be good when the gateway starts; a keystore may come later."""
-    registry = ApiKeyRegistry(Keystore(keystore))
+    registry = ApiKeys(Keystore(keystore))
     registry.create("client")
     good = keystore.read_bytes()
     password = keystore.with_name("password")

@@ -16,7 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
+from metricshub_apikey.errors import ServeError
+from metricshub_apikey.http import protocol
+from metricshub_apikey.keystore.keystore import Keystore
 from servers import Gateway, ask, exchange, forwarded, received, serving
 
 FROM_PROXY = b"X-Forwarded-Method: GET\r\nX-Forwarded-Uri: /x\r\n"
@@ -29,12 +32,12 @@ HELLO = b"5\r\nhello\r\n0\r\n\r\n"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: "
 
 HASTY = """
-from metricshub_apikey.gateway import protocol
+from metricshub_apikey.http import protocol
 protocol.PATIENCE_SECONDS = 0.5
 from metricshub_apikey.__main__ import main
 main()
 """
-"""The command, with less patience: nobody wants to wait for a test."""
+"""The command, with less patience, so that the test is short."""
 
 ODD: dict[str, tuple[bytes, set[int]]] = {
     "scheme in lower case": (START + b"authorization: bearer <key>\r\n\r\n", {200}),
@@ -121,7 +124,7 @@ class Asked(NamedTuple):
 
 def make_key(keystore: Path) -> str:
     """Return a new key in *keystore*."""
-    key = ApiKeyRegistry(Keystore(keystore)).create("client").key
+    key = ApiKeys(Keystore(keystore)).create("client").secret.reveal()
     assert key is not None
     return key
 
@@ -204,6 +207,22 @@ def test_an_unsent_body_ends_the_connection(asked: Asked) -> None:
 
     assert b"100 Continue" not in answer
     assert b"connection: close" in answer
+
+
+def test_the_installed_uvicorn_is_known() -> None:
+    """The bounds hold with the version that is installed, be it the oldest or the newest."""
+    protocol.check_uvicorn()
+
+
+@pytest.mark.parametrize("names", ["CONNECTION", "CYCLE"])
+def test_a_uvicorn_without_what_the_bounds_need(
+    names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway does not start on it, and says which version to install."""
+    monkeypatch.setattr(protocol, names, (*getattr(protocol, names), "renamed_later"))
+    with pytest.raises(ServeError, match=r"has changed \(renamed_later\)") as raised:
+        protocol.check_uvicorn()
+    assert "pip install 'uvicorn>=" in (raised.value.hint or "")
 
 
 def test_slow_clients_are_sent_away_while_others_are_served(

@@ -13,22 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
+from metricshub_apikey.keystore.keystore import Keystore
 from servers import Gateway, ask, forwarded, running, serving, wait_until
 
 STUBBORN = """
 import os, signal, sys, time
-from metricshub_apikey.gateway.workers import Workers
+from metricshub_apikey.http.workers import Workers
 
 def work(parent):
-    signal.signal(signal.SIGHUP, lambda *_: print("hup", flush=True))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGHUP, lambda *_: os.write(1, b"hup\\n"))
     print("started", flush=True)
     if sys.argv[1:] == ["fails"]:
         raise ValueError("this worker is of no use")
     os.read(parent, 1)
     print("alone", flush=True)
 
+# A handler that Python runs could come just before `read`, and wait with it; TERM's default cannot.
 Workers(2, work, report=lambda text: print(text, flush=True), end=lambda: print("end")).run()
 print("done")
 """
@@ -51,7 +52,7 @@ def is_alive(pid: int) -> bool:
 @pytest.fixture
 def key(keystore: Path) -> str:
     """Return a key."""
-    made = ApiKeyRegistry(Keystore(keystore)).create("client").key
+    made = ApiKeys(Keystore(keystore)).create("client").secret.reveal()
     assert made is not None
     return made
 
@@ -92,7 +93,7 @@ def test_all_workers_read_anew(gateway: Gateway, key: str, keystore: Path) -> No
         lambda: gateway.server.text.count("Everything was read anew.") >= said + 3,
         "all of them read their files",
     )
-    ApiKeyRegistry(Keystore(keystore)).revoke("client")
+    ApiKeys(Keystore(keystore)).revoke("client")
     statuses = {ask(gateway.port, headers=forwarded(key)).status for _ in range(20)}
     assert statuses == {401}
     assert children(gateway.pid) == workers

@@ -16,12 +16,15 @@ from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.pkcs12.store import Store
+from metricshub_apikey.secret import UNREADABLE, Secret
 
 LATER = datetime(2999, 12, 31, 23, 59, 59)
 FULL = Metadata("maker@there", ("reader",), "ci", "what for", (("env", "production"),))
 
 
-def bag(alias: str, value: bytes = b"key-1234", password: str = PASSWORDS.entries) -> bytes:
+def bag(
+    alias: str, value: bytes = b"key-1234", password: str = PASSWORDS.entries.reveal()
+) -> bytes:
     """Return an API key's entry as somebody else wrote it."""
     return secret_bag(ENTRY_PREFIX + alias, value, password=password)
 
@@ -33,7 +36,7 @@ def store(*bags: bytes) -> Store:
 
 def key(alias: str = "web", expires_on: datetime | None = None) -> ApiKey:
     """Return a key with all that it can carry."""
-    return ApiKey(alias, "key-1234", expires_on, 1_700_000_000_000, None, FULL)
+    return ApiKey(alias, Secret("key-1234"), expires_on, 1_700_000_000_000, None, FULL)
 
 
 def written(*keys: ApiKey) -> Store:
@@ -69,7 +72,7 @@ def test_of_equal_aliases_the_last_one_counts() -> None:
         "a": 3,
         "b": 1,
     }
-    assert entries.find(found, "a")[1].key == "third"
+    assert entries.find(found, "a")[1].secret.reveal() == "third"
     assert entries.all_by_alias(found)["a"][-1] == entries.by_alias(found)["a"]
 
 
@@ -108,7 +111,7 @@ def test_reading_hides_nothing() -> None:
     assert list(keys) == ["a", "bytes", "date", "foreign", "z"]
     assert [one.unreadable is None for one in keys.values()] == [True, False, False, False, True]
     assert keys["date"].unreadable == "its expiry is not a date time"
-    assert (keys["z"].key, keys["z"].expires_on) == ("key-9999", LATER)
+    assert (keys["z"].secret.reveal(), keys["z"].expires_on) == ("key-9999", LATER)
     assert keys["foreign"].created_ms == keys["a"].created_ms
 
 
@@ -131,11 +134,12 @@ def test_a_new_entry_holds_the_key() -> None:
     assert list(entries.read(found, entries.by_alias(found)).values()) == made
 
 
-@pytest.mark.parametrize("missing", [{"key": None}, {"created_ms": None}])
-def test_what_cannot_be_written(missing: dict[str, None]) -> None:
-    """A key without a secret or an age was read from somewhere; it is no new one."""
+def test_what_cannot_be_written() -> None:
+    """A key without a secret or an age was read from somewhere; it is not a new one."""
     with pytest.raises(ValueError, match=r"ApiKey\('web'"):
-        entries.new_bag(Store.empty(PASSWORDS), key()._replace(**missing), os.urandom)  # type: ignore[arg-type]
+        entries.new_bag(Store.empty(PASSWORDS), key()._replace(created_ms=None), os.urandom)
+    with pytest.raises(LookupError, match="could not be read"):
+        entries.new_bag(Store.empty(PASSWORDS), key()._replace(secret=UNREADABLE), os.urandom)
 
 
 def test_our_entries_share_one_derivation() -> None:
@@ -194,7 +198,7 @@ def test_an_unreadable_entry_keeps_its_value() -> None:
     found = revise(
         store(bag("odd", b"\xff")),
         "odd",
-        ApiKey("odd", None, None, 1_700_000_000_000, "it is not UTF-8", FULL),
+        ApiKey("odd", UNREADABLE, None, 1_700_000_000_000, "it is not UTF-8", FULL),
     )
     read = entries.find(found, "odd")[1]
     assert (read.metadata, read.unreadable) == (FULL, "it is not UTF-8")

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from clock import HERE, at
 from metricshub_apikey.errors import EntryUnreadableError, InvalidArgumentError
+from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.expiry import (
     after,
     instants,
     parse_date_time,
-    parse_duration,
     parse_stored,
     text,
     to_local,

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from clock import HERE, at
 from metricshub_apikey.errors import EntryUnreadableError, InvalidArgumentError
 from metricshub_apikey.keys.alias import CAPITAL_SIGMA, check_alias
-from metricshub_apikey.keys.api_key import MASK, ApiKey
-from metricshub_apikey.keys.expiry import Moment, after, instants, parse_duration, parse_stored
+from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.durations import parse_duration
+from metricshub_apikey.keys.expiry import Moment, after, instants, parse_stored
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.value import decode, encode, new_key
 from metricshub_apikey.pkcs12.bag import LAST_MS, fold
+from metricshub_apikey.secret import MASK, Secret
 from stock import Stock
 
 SINCE_UNICODE_3_2 = [
@@ -32,7 +34,7 @@ SINCE_UNICODE_3_2 = [
 
 def api_key(key: str | None, expires_on: datetime | None = None) -> ApiKey:
     """Return an API key of which nothing else matters."""
-    return ApiKey("alias", key, expires_on, None)
+    return ApiKey("alias", Secret(key), expires_on, None)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_expired_from_its_last_second_on() -> None:
 def test_no_repr_shows_a_secret() -> None:
     """Of a key's secret a traceback may show four characters, wherever the key is in it."""
     metadata = Metadata("me@host", ("reader",), "ci", "nightly", (("env", "production"),))
-    one = ApiKey("alias", "metoro_secret_hunter2tail", None, 0, None, metadata)
+    one = ApiKey("alias", Secret("metoro_secret_hunter2tail"), None, 0, None, metadata)
     for shown in (
         repr(one),
         str(one),
@@ -100,7 +102,10 @@ def test_whom_a_service_sees() -> None:
 
 def test_creation_times() -> None:
     """Milliseconds since 1970 become an instant in UTC; the last one that is read does, too."""
-    made = [ApiKey("a", "k", None, ms).created_at for ms in (None, 0, 1_637_951_273_180, LAST_MS)]
+    made = [
+        ApiKey("a", Secret("k"), None, ms).created_at
+        for ms in (None, 0, 1_637_951_273_180, LAST_MS)
+    ]
     assert made[:3] == [
         None,
         datetime(1970, 1, 1, tzinfo=UTC),
@@ -112,7 +117,7 @@ def test_creation_times() -> None:
 
 def made(created_at: datetime, expires_on: datetime | None) -> ApiKey:
     """Return a key made at an instant."""
-    return ApiKey("alias", "k", expires_on, int(created_at.timestamp() * 1000))
+    return ApiKey("alias", Secret("k"), expires_on, int(created_at.timestamp() * 1000))
 
 
 @pytest.mark.parametrize("name", ["UTC", "Europe/Paris", "America/New_York", "Australia/Lord_Howe"])
@@ -157,7 +162,7 @@ def test_a_lifetime_is_the_one_that_was_asked_for(millisecond: int, typed: str) 
 @given(st.datetimes(), st.integers(0, LAST_MS))
 def test_lifetimes_are_whole_seconds(expires_on: datetime, created_ms: int) -> None:
     """However odd the times are that somebody stored, a lifetime is less than a second off."""
-    one = ApiKey("alias", "k", expires_on, created_ms)
+    one = ApiKey("alias", Secret("k"), expires_on, created_ms)
     life = one.lifetime(HERE)
     assert life is not None
     assert one.created_at is not None
@@ -167,9 +172,9 @@ def test_lifetimes_are_whole_seconds(expires_on: datetime, created_ms: int) -> N
 
 def test_unknown_lifetimes() -> None:
     """Without an expiry, or without a creation time, nobody knows."""
-    assert api_key("k").lifetime(HERE) is None
-    assert api_key("k", datetime(2027, 1, 1)).lifetime(HERE) is None
-    assert ApiKey("alias", "k", None, 0).lifetime(HERE) is None
+    assert api_key("k").lifetime is None
+    assert api_key("k", datetime(2027, 1, 1)).lifetime is None
+    assert ApiKey("alias", Secret("k"), None, 0).lifetime is None
 
 
 # New keys

@@ -15,6 +15,7 @@ from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.selection import Selection, Usage, check_label_filter
+from metricshub_apikey.secret import UNREADABLE, Secret
 
 NOW = datetime(2030, 5, 6, 7, 8, 9, tzinfo=UTC)
 LOCAL = to_local(NOW, HERE)
@@ -29,7 +30,7 @@ def key(alias: str, *, age: timedelta | None = 100 * DAY, **fields: object) -> A
     assert expires_on is None or isinstance(expires_on, datetime)
     created_ms = None if age is None else int((NOW - age).timestamp() * 1000)
     metadata = Metadata()._replace(**fields)  # type: ignore[arg-type]
-    return ApiKey(alias, alias, expires_on, created_ms, None, metadata)
+    return ApiKey(alias, Secret(alias), expires_on, created_ms, None, metadata)
 
 
 STOCK = key("stock")
@@ -37,8 +38,8 @@ DEAD = key("dead", expires_on=LOCAL)
 SOON = key("soon", expires_on=LOCAL + DAY, roles=("a", "b"), created_by="ann@here")
 LATE = key("late", expires_on=LOCAL + 100 * DAY, roles=("b",), created_by="bob@here")
 LABELLED = key("labelled", labels=(("env", "production"), ("team", "")), created_by="ann@there")
-UNREADABLE = ApiKey("bad", None, None, 0, "it is not UTF-8", Metadata(roles=("a",)))
-ALL = (STOCK, DEAD, SOON, LATE, LABELLED, UNREADABLE)
+BROKEN = ApiKey("bad", UNREADABLE, None, 0, "it is not UTF-8", Metadata(roles=("a",)))
+ALL = (STOCK, DEAD, SOON, LATE, LABELLED, BROKEN)
 
 NOBODY_RECORDS = Usage()
 

@@ -15,8 +15,13 @@ import pytest
 
 import metricshub_apikey.errors as wrong
 from conftest import COMMAND, Run, missing
-from metricshub_apikey import ApiKeyRegistry, Keystore
-from metricshub_apikey.keystore.keystore import CHANGE_ATTEMPTS, STOCK_PASSWORDS, TORN_READ_SECONDS
+from metricshub_apikey import ApiKeys
+from metricshub_apikey.keystore.keystore import (
+    CHANGE_ATTEMPTS,
+    STOCK_PASSWORDS,
+    TORN_READ_SECONDS,
+    Keystore,
+)
 from metricshub_apikey.pkcs12.kdf import Passwords
 from metricshub_apikey.pkcs12.store import Store
 from places import VECTORS
@@ -358,6 +363,61 @@ def test_a_file_that_keeps_changing_is_given_up(file: Path) -> None:
     assert names(file) == ALONE
 
 
+def test_an_error_of_the_caller_stays_what_it_is(file: Path) -> None:
+    """What the change itself raises is no error of the keystore."""
+    before = file.read_bytes()
+
+    def change(store: Store) -> None:
+        adding("new")(store)
+        raise PermissionError("of the caller")
+
+    with pytest.raises(PermissionError, match="of the caller"):
+        Keystore(file).update(change)
+    assert file.read_bytes() == before
+    assert names(file) == ALONE
+
+
+def test_a_second_name_is_refused(file: Path) -> None:
+    """A hard link would keep a key that is revoked."""
+    file.with_name("second").hardlink_to(file)
+    with pytest.raises(wrong.WriteFailedError, match="has a second name") as caught:
+        Keystore(file).update(adding("new"))
+    assert caught.value.hint == (f"Find that name and remove it: find / -xdev -samefile {file}")
+    assert aliases(Keystore(file).read()) == ["old"]
+
+
+def test_what_a_program_wrote_when_a_command_was_killed_is_named(file: Path) -> None:
+    """Every writer names it, and none removes it."""
+    left = file.with_name(f".{file.name}.0123456789abcdef.tmp")
+    left.write_bytes(file.read_bytes())
+    status = left.stat()
+    recorded = f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}\n"
+    file.with_name(f".{file.name}.lock").write_text(recorded)
+    add_without_lock(left, "theirs")
+    notes: list[str] = []
+    for alias in ("one", "two"):
+        Keystore(file, notify=notes.append).update(adding(alias))
+    note = (
+        f"{left} was written to by another program when a command was killed: "
+        "it holds 'theirs', which the keystore lacks. Add that, then remove it."
+    )
+    assert notes == [note, note]
+    left.unlink()
+    Keystore(file, notify=notes.append).update(adding("three"))
+    assert len(notes) == 2
+    assert names(file) == ALONE
+
+
+def test_an_unconfirmed_change_may_be_told_later(
+    file: Path, no_more_files: Callable[[], None]
+) -> None:
+    """Who hands out what was made before the error is told gets the result first."""
+    told: list[wrong.NotConfirmedError] = []
+    keystore = Keystore(file, before_commit=no_more_files, unconfirmed=told.append)
+    keystore.update(adding("new"))
+    assert [error.code for error in told] == ["not-confirmed"]
+
+
 # Disks that fail
 
 
@@ -446,7 +506,7 @@ def test_twenty_writers_at_once(keystore: Path, run: Run) -> None:
         done = list(pool.map(lambda one: run("create", one, "-q", "--lock-timeout", "60"), made))
     printed = {alias: one.stdout for alias, one in zip(made, done, strict=True)}
     assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 20
-    found = {key.alias: f"{key.key}\n" for key in ApiKeyRegistry(Keystore(keystore)).list()}
+    found = {key.alias: f"{key.secret.reveal()}\n" for key in ApiKeys(Keystore(keystore)).list()}
     assert found == printed
     beside = [name for name in names(keystore) if not name.startswith("apikey-activity.db")]
     assert beside == ALONE

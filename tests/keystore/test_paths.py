@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import platformdirs
 import pytest
 
+from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keystore.location import FILE_NAME, Location, find_keystore
 
 
@@ -25,7 +28,7 @@ def find(
     *,
     environ: Mapping[str, str] | None = None,
     platform: str = "linux",
-    default: Path | str = "/nonexistent/metricshub",
+    default: Path | None = None,
 ) -> Location:
     """Look for the keystore as the launcher in *folder* does."""
     return find_keystore(
@@ -33,7 +36,7 @@ def find(
         environ=environ or {},
         launcher=str(folder / "bin" / "apikey"),
         platform=platform,
-        default_installation=str(default),
+        default_installation=str(default or folder / "not installed"),
     )
 
 
@@ -174,7 +177,11 @@ def test_a_launcher_elsewhere_says_nothing(folder: Path) -> None:
     (folder / "bin").rename(folder / "sbin")
     launcher = str(folder / "sbin" / "apikey")
     found = find_keystore(
-        None, environ={}, launcher=launcher, platform="linux", default_installation="/nonexistent"
+        None,
+        environ={},
+        launcher=launcher,
+        platform="linux",
+        default_installation=str(folder / "not installed"),
     )
     assert found.rule == "user-data"
 
@@ -203,3 +210,16 @@ def test_the_user_data_folder_comes_last(folder: Path) -> None:
     """With nothing installed, the keystore is where the system keeps a user's data."""
     data = platformdirs.user_data_dir("metricshub", appauthor=False)
     check(find(folder), "user-data", Path(data) / FILE_NAME)
+
+
+def test_a_user_without_a_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without HOME, and an account that could name one, no folder called `~` is made up."""
+
+    def unknown(number: int) -> NoReturn:
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(InvalidArgumentError, match="This user has no home directory"):
+        find(folder)

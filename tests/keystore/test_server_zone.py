@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.errors import ExpiryInPastError, InvalidArgumentError, PolicyError
 from metricshub_apikey.gateway.clock import ServerClock
 from metricshub_apikey.gateway.credential import Credential
@@ -22,6 +22,7 @@ from metricshub_apikey.keystore.server_zone import LocalTime, ServerZone, server
 from metricshub_apikey.keystore.windows_zone import zone_from_registry
 from metricshub_apikey.keystore.zone_ids import named_zone
 from metricshub_apikey.policy.rules import STOCK
+from metricshub_apikey.secret import Secret
 
 PARIS = ZoneInfo("Europe/Paris")
 FIRST_PASS = datetime(2026, 10, 25, 0, 40, tzinfo=UTC)
@@ -30,9 +31,9 @@ FIRST_PASS = datetime(2026, 10, 25, 0, 40, tzinfo=UTC)
 MINUTES = timedelta(minutes=1)
 
 
-def registry(path: Path, now: datetime) -> ApiKeyRegistry:
+def registry(path: Path, now: datetime) -> ApiKeys:
     """Return the keys of a keystore whose server is in Paris, at an instant."""
-    return ApiKeyRegistry(Keystore(str(path)), clock=lambda: now, zone=PARIS)
+    return ApiKeys(path, clock=lambda: now, zone=PARIS)
 
 
 def test_an_overlap_into_the_repeated_hour_lasts_to_its_end(keystore: Path) -> None:
@@ -86,7 +87,7 @@ def test_the_gateway_and_verify_agree_in_the_autumn_night(ends: int, now: int) -
     """Both compare as a stock server does, in every second around the change."""
     expires_on = datetime(2026, 10, 25, 1) + timedelta(seconds=ends)
     instant = datetime(2026, 10, 24, 23, 30, tzinfo=UTC) + timedelta(seconds=now)
-    key = ApiKey("k", "secret", expires_on, 0)
+    key = ApiKey("k", Secret("secret"), expires_on, 0)
     credential = Credential(key, b"secret", STOCK)
     wall = ServerClock(PARIS).wall(instant.timestamp())
     assert (credential.expires <= wall) == key.expired(Moment(instant, PARIS))
@@ -109,9 +110,9 @@ def test_nothing_is_found_before_it_is_needed(keystore: Path) -> None:
         raise AssertionError
 
     zone = ServerZone(never)
-    keys = ApiKeyRegistry(Keystore(str(keystore)), zone=zone)
+    keys = ApiKeys(keystore, zone=zone)
     keys.create("x")
-    assert [key.expired(keys.now()) for key in keys.list()] == [False]
+    assert [key.expired(keys._now()) for key in keys.list()] == [False]
 
 
 def test_the_order_of_the_sources() -> None:

@@ -24,7 +24,6 @@ from builders import (
     secret_bag,
     value_of,
 )
-from metricshub_apikey.errors import KeystoreError, LimitError
 from metricshub_apikey.pkcs12 import der
 from metricshub_apikey.pkcs12.attributes import (
     MAX_ATTRIBUTES,
@@ -34,6 +33,7 @@ from metricshub_apikey.pkcs12.attributes import (
     encode_names,
 )
 from metricshub_apikey.pkcs12.bag import Bag
+from metricshub_apikey.pkcs12.problems import FormatError, FormatLimitError
 from metricshub_apikey.pkcs12.store import Store
 
 ARC = "2.25.99887766554433221100"
@@ -318,11 +318,11 @@ def test_a_revision_keeps_the_limits() -> None:
     """One attribute, or one character, too many is refused; nothing could read it again."""
     full = bag_with(*[NOBODYS] * (MAX_ATTRIBUTES - 1), ours(1, utf8("old")))
     assert full.revise(OURS, {1: ("new",)}).texts(OURS) == {1: ("new",)}
-    with pytest.raises(LimitError, match="limit of 1,000"):
+    with pytest.raises(FormatLimitError, match="limit of 1,000"):
         full.revise(OURS, {2: ("one too many",)})
     named = bag_with(friendly_name("a"))
     assert named.revise(OURS, {}, alias="b" * MAX_NAME).alias == "b" * MAX_NAME
-    with pytest.raises(LimitError, match="limit of 4,096 characters"):
+    with pytest.raises(FormatLimitError, match="limit of 4,096 characters"):
         named.revise(OURS, {}, alias="b" * (MAX_NAME + 1))
 
 
@@ -338,7 +338,7 @@ def test_hostile_attributes_raise_nothing_else(inside: bytes, behind: bytes) -> 
     ):
         try:
             bag = bag_with(friendly_name("a"), hostile)
-        except KeystoreError:
+        except FormatError:
             continue
         assert set(bag.texts(OURS)) <= set(range(256))
         revised = bag.revise(OURS, {1: ("new",)}, alias="b")

@@ -7,8 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import examples
-from metricshub_apikey.errors import DamagedError, KeystoreError, LimitError, UnsupportedError
 from metricshub_apikey.pkcs12 import der
+from metricshub_apikey.pkcs12.problems import (
+    DamagedBytesError,
+    FormatError,
+    FormatLimitError,
+    UnsupportedFormatError,
+)
 
 Nested = bytes | list["Nested"]
 
@@ -83,14 +88,14 @@ def test_integers_are_written_as_in_x690(value: int, encoded: str) -> None:
 @examples(50)
 def test_integers_of_more_than_8_bytes_are_refused(value: int) -> None:
     """Nine bytes are over the limit, and the error says so."""
-    with pytest.raises(LimitError, match="limit of 8 bytes"):
+    with pytest.raises(FormatLimitError, match="limit of 8 bytes"):
         read_integer(der.integer(value))
 
 
 @pytest.mark.parametrize("encoded", ["0200", "02020000", "0202007f", "0202ffff", "0202ff80"])
 def test_an_integer_is_neither_empty_nor_longer_than_needed(encoded: str) -> None:
     """An INTEGER without content, or with a superfluous first byte, is refused."""
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         read_integer(bytes.fromhex(encoded))
 
 
@@ -139,7 +144,7 @@ def test_split_returns_the_elements_in_order(contents: list[bytes]) -> None:
 def test_split_wants_one_tag() -> None:
     """An element of another type among the others is refused."""
     data = der.octets(b"") + der.integer(1)
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         split(data, der.OCTETS)
 
 
@@ -147,7 +152,7 @@ def test_split_has_a_limit() -> None:
     """As many elements as allowed are read; one more is refused, and the limit named."""
     data = der.integer(1) * 1000
     assert len(der.split(data, 0, len(data), der.INTEGER, most=1000, what="numbers")) == 1000
-    with pytest.raises(LimitError, match="holds more numbers than the limit of 999"):
+    with pytest.raises(FormatLimitError, match="holds more numbers than the limit of 999"):
         der.split(data, 0, len(data), der.INTEGER, most=999, what="numbers")
 
 
@@ -156,7 +161,7 @@ def test_every_truncation_is_refused(size: int) -> None:
     """An element that lacks its last bytes, one or all, is never read."""
     data = der.octets(bytes(size))
     for length in range(len(data)):
-        with pytest.raises(DamagedError):
+        with pytest.raises(DamagedBytesError):
             der.enter(data[:length], 0, length, der.OCTETS)
 
 
@@ -166,7 +171,7 @@ def test_an_element_stays_inside_the_one_around_it(content: bytes, data: st.Data
     """The bytes behind the given end do not count, even where there are enough of them."""
     encoded = der.octets(content)
     end = data.draw(st.integers(0, len(encoded) - 1))
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         der.enter(encoded + bytes(10), 0, end, der.OCTETS)
 
 
@@ -177,7 +182,7 @@ def test_an_element_stays_inside_the_one_around_it(content: bytes, data: st.Data
 def test_lengths_that_are_not_minimal_are_refused(header: str) -> None:
     """A length in more bytes than it needs is refused though everything is there."""
     data = bytes.fromhex(header) + bytes(70_000)
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         der.enter(data, 0, len(data), der.SEQUENCE)
 
 
@@ -187,7 +192,7 @@ def test_lengths_that_are_not_minimal_are_refused(header: str) -> None:
 def test_lengths_beyond_the_end_are_refused(header: str) -> None:
     """A length of billions of bytes is refused, and so is one that has nine bytes itself."""
     data = bytes.fromhex(header) + bytes(100)
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         der.enter(data, 0, len(data), der.SEQUENCE)
 
 
@@ -195,13 +200,13 @@ def test_lengths_beyond_the_end_are_refused(header: str) -> None:
 def test_lengths_of_too_many_bytes_are_refused(first: int) -> None:
     """No length has more than eight bytes; 0xff is reserved."""
     data = bytes((der.SEQUENCE, first)) + b"\x01" + bytes(300)
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         der.enter(data, 0, len(data), der.SEQUENCE)
 
 
 def test_indefinite_lengths_are_unsupported() -> None:
     """BER is told from damage."""
-    with pytest.raises(UnsupportedError, match="BER"):
+    with pytest.raises(UnsupportedFormatError, match="BER"):
         der.enter(bytes.fromhex("30800000"), 0, 4, der.SEQUENCE)
 
 
@@ -213,7 +218,7 @@ def test_the_tag_must_be_the_wanted_one(tag: int, wanted: int) -> None:
     if tag == wanted:
         assert der.enter(data, 0, len(data), wanted) == (2, len(data))
     else:
-        with pytest.raises(DamagedError):
+        with pytest.raises(DamagedBytesError):
             der.enter(data, 0, len(data), wanted)
 
 
@@ -258,5 +263,5 @@ def test_random_bytes_raise_nothing_else(data: bytes, tag: int) -> None:
             assert start + 2 <= body <= stop <= len(data)
             der.read_integer(data, body, stop)
             assert b"".join(split(data[body:stop], tag)) == data[body:stop]
-        except KeystoreError:
+        except FormatError:
             continue

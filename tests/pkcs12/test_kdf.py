@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import examples
-from metricshub_apikey.errors import LimitError
 from metricshub_apikey.pkcs12.kdf import (
     IV,
     KEY,
@@ -22,6 +21,7 @@ from metricshub_apikey.pkcs12.kdf import (
     Passwords,
     pkcs12_kdf,
 )
+from metricshub_apikey.pkcs12.problems import FormatLimitError
 
 SALT = "000102030405060708090a0b0c0d0e0f10111213"
 STOCK = "Matrix, Credits: Bertrand, Elvis, Fadhela, Huan, Nassim, Ramassh and Thomas"
@@ -199,15 +199,17 @@ def test_pbkdf2_gives_the_known_answers(wanted: Derivation, key: str) -> None:
 def test_iterations_outside_the_limit_are_refused(iterations: int, purpose: int | None) -> None:
     """One derivation has between 1 and 1,000,000 iterations, and the error names the limit."""
     wanted = Derivation(KdfParameters(b"salt", iterations, "sha256"), 32, purpose)
-    with pytest.raises(LimitError, match="limit of 1 to 1,000,000"):
+    with pytest.raises(FormatLimitError, match="limit of 1 to 1,000,000"):
         KeyDerivation().derive("password", wanted)
-    with pytest.raises(LimitError, match="limit of 1 to 1,000,000"):
+    with pytest.raises(FormatLimitError, match="limit of 1 to 1,000,000"):
         KeyDerivation().derive_all("password", [wanted])
 
 
 def test_each_block_of_a_key_costs_its_iterations() -> None:
     """Three blocks of a million iterations are more than all keys of a run may cost."""
-    with pytest.raises(LimitError, match="20,000 for each key and 2,000,000 beyond that for all"):
+    with pytest.raises(
+        FormatLimitError, match="20,000 for each key and 2,000,000 beyond that for all"
+    ):
         KeyDerivation().derive("password", pbkdf2(MAX_ITERATIONS, size=41))
 
 
@@ -216,11 +218,11 @@ def test_all_derivations_of_a_run_share_a_budget() -> None:
     keys = KeyDerivation()
     keys.derive("password", pbkdf2(1_000_000, salt=b"one"))
     keys.derive("password", pbkdf2(1_000_000, salt=b"two"))
-    with pytest.raises(LimitError, match="beyond that for all"):
+    with pytest.raises(FormatLimitError, match="beyond that for all"):
         keys.derive("password", pbkdf2(60_001, salt=b"three"))
     assert keys.derive("password", pbkdf2(1_000_000, salt=b"two"))
     assert keys.derive("password", pbkdf2(60_000, salt=b"three"))
-    with pytest.raises(LimitError, match="beyond that for all"):
+    with pytest.raises(FormatLimitError, match="beyond that for all"):
         keys.derive("password", pbkdf2(20_001, salt=b"four"))
     assert keys.derive("password", pbkdf2(20_000, salt=b"four"))
 
@@ -228,7 +230,7 @@ def test_all_derivations_of_a_run_share_a_budget() -> None:
 def test_derive_all_refuses_before_it_works() -> None:
     """Many harmless keys are refused together if they go over the budget together."""
     many = [pbkdf2(1_000_000, salt=bytes([number])) for number in range(200)]
-    with pytest.raises(LimitError, match="beyond that for all"):
+    with pytest.raises(FormatLimitError, match="beyond that for all"):
         KeyDerivation().derive_all("password", many)
 
 

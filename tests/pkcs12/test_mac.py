@@ -24,10 +24,15 @@ from builders import (
     pbmac1_data,
     seal_around,
 )
-from metricshub_apikey.errors import DamagedError, KeystoreError, LimitError, UnsupportedError
 from metricshub_apikey.pkcs12 import der
 from metricshub_apikey.pkcs12.kdf import KdfParameters, KeyDerivation, pkcs12_kdf
 from metricshub_apikey.pkcs12.mac import Mac, Pbmac1, parse_mac, seal, verify
+from metricshub_apikey.pkcs12.problems import (
+    DamagedBytesError,
+    FormatError,
+    FormatLimitError,
+    UnsupportedFormatError,
+)
 
 CONTENT = b"what is sealed"
 
@@ -42,7 +47,9 @@ def parse(element: bytes) -> Mac:
     return parse_mac(element, *der.enter(element, 0, len(element), der.SEQUENCE))
 
 
-def check(element: bytes, content: bytes = CONTENT, password: str = PASSWORDS.store) -> None:
+def check(
+    element: bytes, content: bytes = CONTENT, password: str = PASSWORDS.store.reveal()
+) -> None:
     """Check a whole MacData."""
     verify(parse(element), content, password, KeyDerivation())
 
@@ -50,7 +57,7 @@ def check(element: bytes, content: bytes = CONTENT, password: str = PASSWORDS.st
 def seal_like(element: bytes | None) -> bytes:
     """Seal as the MacData before it was sealed."""
     like = None if element is None else parse(element)
-    return seal(CONTENT, PASSWORDS.store, KeyDerivation(), like=like, random_bytes=zeros)
+    return seal(CONTENT, PASSWORDS.store.reveal(), KeyDerivation(), like=like, random_bytes=zeros)
 
 
 @pytest.mark.parametrize("hash_name", HASHES)
@@ -59,9 +66,9 @@ def test_every_hash_is_read(hash_name: str) -> None:
     element = mac_data(CONTENT, hash_name=hash_name, iterations=3)
     assert parse(element).scheme == KdfParameters(SALT, 3, hash_name)
     check(element)
-    with pytest.raises(DamagedError, match="password is wrong or the file is damaged"):
+    with pytest.raises(DamagedBytesError, match="password is wrong or the file is damaged"):
         check(element, CONTENT + b"!")
-    with pytest.raises(DamagedError, match="password is wrong or the file is damaged"):
+    with pytest.raises(DamagedBytesError, match="password is wrong or the file is damaged"):
         check(element, password="Store-password")
 
 
@@ -87,7 +94,7 @@ def test_a_digest_of_the_wrong_length_is_refused(hash_name: str, change: int) ->
     element = seal_around(
         der.sequence(HASHES[hash_name], der.NULL), odd, der.octets(SALT), der.integer(1)
     )
-    with pytest.raises(DamagedError) as caught:
+    with pytest.raises(DamagedBytesError) as caught:
         parse(element)
     assert caught.value.hint == "Its MAC has the wrong length."
 
@@ -95,7 +102,7 @@ def test_a_digest_of_the_wrong_length_is_refused(hash_name: str, change: int) ->
 def test_an_empty_digest_is_refused() -> None:
     """No bytes at all are no MAC."""
     algorithm = der.sequence(HASHES["sha256"], der.NULL)
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(seal_around(algorithm, b"", der.octets(SALT), ONE))
 
 
@@ -107,20 +114,20 @@ def test_an_empty_digest_is_refused() -> None:
 def test_other_hashes_are_unsupported(hash_oid: str) -> None:
     """A hash that is not read is told from damage."""
     algorithm = der.sequence(der.oid(hash_oid), der.NULL)
-    with pytest.raises(UnsupportedError, match="MAC with a hash that is not supported"):
+    with pytest.raises(UnsupportedFormatError, match="MAC with a hash that is not supported"):
         parse(seal_around(algorithm, bytes(32), der.octets(SALT), ONE))
 
 
 @pytest.mark.parametrize("name", BAD_COUNTS)
 def test_counts_outside_the_limit_are_refused(name: str) -> None:
     """Zero, negative and monstrous counts cost no time, and the error names the limit."""
-    with pytest.raises(LimitError, match="limit"):
+    with pytest.raises(FormatLimitError, match="limit"):
         check(mac_data(CONTENT, count=BAD_COUNTS[name]))
 
 
 def test_an_empty_count_is_damage() -> None:
     """An INTEGER without content is no number."""
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         check(mac_data(CONTENT, count=EMPTY_INTEGER))
 
 
@@ -129,7 +136,7 @@ def test_truncated_macs_are_damage() -> None:
     whole = mac_data(CONTENT, hash_name="sha384")[2:]
     for size in range(len(whole)):
         if size != len(whole) - len(ONE):
-            with pytest.raises(DamagedError):
+            with pytest.raises(DamagedBytesError):
                 parse_mac(whole[:size], 0, size)
 
 
@@ -143,7 +150,7 @@ def test_pbmac1_is_read(hash_name: str, prf: str) -> None:
     element = pbmac1_data(CONTENT, hash_name=hash_name, prf=prf, iterations=3)
     assert parse(element).scheme == Pbmac1(KdfParameters(SALT, 3, prf), 32, hash_name)
     check(element)
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         check(element, CONTENT + b"!")
 
 
@@ -159,13 +166,13 @@ def test_other_pbmac1_keys_are_refused(size: int) -> None:
     kdf = builders.pbkdf2(key_length=der.integer(size))
     scheme = der.sequence(kdf, der.sequence(HMACS["sha256"], der.NULL))
     element = seal_around(der.sequence(builders.PBMAC1, scheme), bytes(32), der.octets(b""), ONE)
-    with pytest.raises(LimitError, match="limit"):
+    with pytest.raises(FormatLimitError, match="limit"):
         parse(element)
 
 
 def test_pbmac1_without_a_key_length_is_refused() -> None:
     """RFC 9579 demands it: without, the reader would have to guess."""
-    with pytest.raises(LimitError, match="PBMAC1 key outside the limit of 20 to 64 bytes"):
+    with pytest.raises(FormatLimitError, match="PBMAC1 key outside the limit of 20 to 64 bytes"):
         parse(pbmac1_data(CONTENT, key_length=b""))
 
 
@@ -176,7 +183,7 @@ def test_pbmac1_counts_outside_the_limit_are_refused(name: str) -> None:
         builders.pbkdf2(BAD_COUNTS[name]), der.sequence(HMACS["sha256"], der.NULL)
     )
     element = seal_around(der.sequence(builders.PBMAC1, scheme), bytes(32), der.octets(b""), ONE)
-    with pytest.raises(LimitError, match="limit"):
+    with pytest.raises(FormatLimitError, match="limit"):
         check(element)
 
 
@@ -186,7 +193,7 @@ def test_pbmac1_with_other_algorithms_is_unsupported() -> None:
     plain = der.sequence(HMACS["sha256"], der.NULL)
     for scheme in (der.sequence(odd, plain), der.sequence(builders.pbkdf2(), odd)):
         algorithm = der.sequence(builders.PBMAC1, scheme)
-        with pytest.raises(UnsupportedError):
+        with pytest.raises(UnsupportedFormatError):
             parse(seal_around(algorithm, bytes(32), der.octets(b""), ONE))
 
 
@@ -197,7 +204,7 @@ def test_a_pbmac1_digest_of_the_wrong_length_is_refused() -> None:
     algorithm = der.sequence(builders.PBMAC1, scheme)
     digest = parse(element).digest
     assert seal_around(algorithm, digest, der.octets(b"NOT USED"), ONE) == element
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(seal_around(algorithm, digest[:32], der.octets(b"NOT USED"), ONE))
 
 
@@ -227,7 +234,7 @@ def test_a_new_file_gets_the_modern_mac() -> None:
 
 def test_pbmac1_is_not_written() -> None:
     """A file that no released Java reads is left as it is."""
-    with pytest.raises(UnsupportedError, match="PBMAC1, which is only read"):
+    with pytest.raises(UnsupportedFormatError, match="PBMAC1, which is only read"):
         seal_like(pbmac1_data(CONTENT))
 
 
@@ -241,14 +248,14 @@ def test_what_is_sealed_verifies(content: bytes, password: str, salt: bytes) -> 
     mac = parse(element)
     assert mac.scheme == KdfParameters(salt, 2, "sha512")
     verify(mac, content, password, keys)
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         verify(mac, content + b"\0", password, keys)
 
 
 def test_the_pkcs12_key_is_used_as_it_is() -> None:
     """The MAC is HMAC under the derived key: nothing else goes in."""
     element = mac_data(CONTENT, hash_name="sha256", iterations=1)
-    key = pkcs12_kdf(PASSWORDS.store, 3, KdfParameters(SALT, 1, "sha256"), 32)
+    key = pkcs12_kdf(PASSWORDS.store.reveal(), 3, KdfParameters(SALT, 1, "sha256"), 32)
     assert parse(element).digest == hmac.new(key, CONTENT, hashlib.sha256).digest()
 
 
@@ -258,5 +265,5 @@ def test_random_bytes_raise_nothing_else(data: bytes, name: bytes) -> None:
     """Whatever the bytes are: they are read, or one of the project's errors is raised."""
     info = der.sequence(der.sequence(name, data), der.octets(bytes(32)))
     for content in (data, info + data, info + der.octets(SALT) + data):
-        with suppress(KeystoreError):
+        with suppress(FormatError):
             assert len(parse_mac(content, 0, len(content)).digest) >= 20

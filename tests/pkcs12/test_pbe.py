@@ -23,7 +23,6 @@ from builders import (
     pbkdf2,
     pbkdf2_key,
 )
-from metricshub_apikey.errors import DamagedError, KeystoreError, LimitError, UnsupportedError
 from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS
 from metricshub_apikey.pkcs12 import der
 from metricshub_apikey.pkcs12.kdf import KdfParameters, KeyDerivation
@@ -38,6 +37,12 @@ from metricshub_apikey.pkcs12.pbe import (
     encode_pbes2,
     encrypt,
     parse_algorithm,
+)
+from metricshub_apikey.pkcs12.problems import (
+    DamagedBytesError,
+    FormatError,
+    FormatLimitError,
+    UnsupportedFormatError,
 )
 from metricshub_apikey.pkcs12.store import Store
 from places import VECTORS
@@ -133,7 +138,9 @@ def parse_encrypted(shrouded: str) -> Encrypted:
 
 def open_one(algorithm: bytes, ciphertext: bytes) -> bytes:
     """Decrypt with the entry password."""
-    return decrypt(Encrypted(parse(algorithm), ciphertext), PASSWORDS.entries, KeyDerivation())
+    return decrypt(
+        Encrypted(parse(algorithm), ciphertext), PASSWORDS.entries.reveal(), KeyDerivation()
+    )
 
 
 # Reading
@@ -146,7 +153,7 @@ def test_what_openssl_encrypted_with_pbes2_is_read(hash_name: str, key_size: int
     assert isinstance(encrypted.algorithm, Pbes2)
     assert encrypted.algorithm.kdf[1:] == (100, hash_name)
     assert encrypted.algorithm.key_size == key_size
-    assert decrypt(encrypted, PASSWORDS.entries, KeyDerivation()).hex() == OPENSSL_KEY
+    assert decrypt(encrypted, PASSWORDS.entries.reveal(), KeyDerivation()).hex() == OPENSSL_KEY
 
 
 def test_what_openssl_encrypted_with_3des_is_read() -> None:
@@ -154,7 +161,7 @@ def test_what_openssl_encrypted_with_3des_is_read() -> None:
     encrypted = parse_encrypted(OPENSSL_3DES)
     assert isinstance(encrypted.algorithm, Pbe3Des)
     assert encrypted.algorithm.kdf[1:] == (100, "sha1")
-    assert decrypt(encrypted, PASSWORDS.entries, KeyDerivation()).hex() == OPENSSL_KEY
+    assert decrypt(encrypted, PASSWORDS.entries.reveal(), KeyDerivation()).hex() == OPENSSL_KEY
 
 
 @pytest.mark.parametrize("hash_name", HMACS)
@@ -164,7 +171,7 @@ def test_every_prf_and_key_size_is_read(hash_name: str, size: int, key_length: s
     """All fifteen pairs open, whether the file states the key's length or not."""
     length = der.integer(size) if key_length == "present" else b""
     algorithm = pbes2(pbkdf2(key_length=length, prf=HMACS[hash_name]), cipher=AES_CBC[size])
-    key = pbkdf2_key(PASSWORDS.entries, hash_name, size)
+    key = pbkdf2_key(PASSWORDS.entries.reveal(), hash_name, size)
     assert parse(algorithm) == Pbes2(KdfParameters(SALT, 1, hash_name), size, IV)
     assert open_one(algorithm, builders.aes(key, builders.pad(b"plain"))) == b"plain"
 
@@ -174,61 +181,61 @@ def test_without_a_prf_it_is_sha1(key_length: bytes) -> None:
     """The default of RFC 8018 is HMAC-SHA-1, with a keyLength and without."""
     algorithm = pbes2(pbkdf2(prf=b"", key_length=key_length))
     assert parse(algorithm).kdf.hash_name == "sha1"
-    key = pbkdf2_key(PASSWORDS.entries, "sha1", 32)
+    key = pbkdf2_key(PASSWORDS.entries.reveal(), "sha1", 32)
     assert open_one(algorithm, builders.aes(key, builders.pad(b"plain"))) == b"plain"
 
 
 @pytest.mark.parametrize("key_length", [16, 24, 31, 33, 0, -1])
 def test_a_key_length_that_does_not_fit_the_cipher_is_refused(key_length: int) -> None:
     """AES-256 takes 32 bytes and nothing else."""
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(pbes2(pbkdf2(key_length=der.integer(key_length))))
 
 
 @pytest.mark.parametrize("size", [0, 8, 15, 17, 32])
 def test_an_iv_of_another_size_is_refused(size: int) -> None:
     """CBC with AES takes 16 bytes and nothing else."""
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(pbes2(iv=bytes(size)))
 
 
 def test_an_iv_that_looks_like_two_is_refused() -> None:
     """An initialisation vector is not found by its last bytes alone."""
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(pbes2(iv=bytes(8) + der.octets(bytes(16))))
 
 
 def test_the_nesting_of_jdk_8_is_read() -> None:
     """The parameters may stand in another SEQUENCE behind another PBES2 OID."""
-    ciphertext = builders.aes_encrypt(b"plain", PASSWORDS.entries)
+    ciphertext = builders.aes_encrypt(b"plain", PASSWORDS.entries.reveal())
     assert parse(pbes2(nested=True)) == parse(pbes2())
     assert open_one(pbes2(nested=True), ciphertext) == b"plain"
 
 
 def test_the_nesting_of_jdk_8_is_read_once() -> None:
     """No runtime ever nested the parameters twice."""
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(der.sequence(builders.PBES2, pbes2(nested=True)))
 
 
 @pytest.mark.parametrize("scheme", UNSUPPORTED_SCHEMES)
 def test_other_schemes_are_unsupported(scheme: str) -> None:
     """RC2, RC4, DES and whatever else an entry may be under is told from damage."""
-    with pytest.raises(UnsupportedError, match="algorithm that is not supported"):
+    with pytest.raises(UnsupportedFormatError, match="algorithm that is not supported"):
         parse(pbe_3des(scheme=der.oid(UNSUPPORTED_SCHEMES[scheme])))
 
 
 @pytest.mark.parametrize("cipher", UNSUPPORTED_CIPHERS)
 def test_other_ciphers_are_unsupported(cipher: str) -> None:
     """PBES2 with another cipher than AES-CBC is told from damage."""
-    with pytest.raises(UnsupportedError, match="cipher that is not supported"):
+    with pytest.raises(UnsupportedFormatError, match="cipher that is not supported"):
         parse(pbes2(cipher=der.oid(UNSUPPORTED_CIPHERS[cipher]), iv=bytes(8)))
 
 
 @pytest.mark.parametrize("prf", UNSUPPORTED_PRFS)
 def test_other_prfs_are_unsupported(prf: str) -> None:
     """PBKDF2 under another hash is told from damage."""
-    with pytest.raises(UnsupportedError, match="hash that is not supported"):
+    with pytest.raises(UnsupportedFormatError, match="hash that is not supported"):
         parse(pbes2(pbkdf2(prf=der.oid(UNSUPPORTED_PRFS[prf]))))
 
 
@@ -238,7 +245,7 @@ def test_scrypt_is_unsupported() -> None:
     scrypt = der.sequence(
         der.oid("1.3.6.1.4.1.11591.4.11"), der.sequence(der.octets(SALT), *cost, der.integer(32))
     )
-    with pytest.raises(UnsupportedError, match="derives a key in a way"):
+    with pytest.raises(UnsupportedFormatError, match="derives a key in a way"):
         parse(pbes2(scrypt))
 
 
@@ -246,14 +253,14 @@ def test_scrypt_is_unsupported() -> None:
 def test_counts_of_more_than_8_bytes_are_refused(name: str) -> None:
     """Such a count is not even computed."""
     for algorithm in (pbes2(pbkdf2(BAD_COUNTS[name])), pbe_3des(BAD_COUNTS[name])):
-        with pytest.raises(LimitError, match="limit of 8 bytes"):
+        with pytest.raises(FormatLimitError, match="limit of 8 bytes"):
             parse(algorithm)
 
 
 def test_an_empty_count_is_damage() -> None:
     """An INTEGER without content is no number."""
     for algorithm in (pbes2(pbkdf2(EMPTY_INTEGER)), pbe_3des(EMPTY_INTEGER)):
-        with pytest.raises(DamagedError):
+        with pytest.raises(DamagedBytesError):
             parse(algorithm)
 
 
@@ -262,7 +269,7 @@ def test_a_truncated_algorithm_is_damage(algorithm: bytes) -> None:
     """What lacks its last bytes, one or all, is never read as something else."""
     whole = content(algorithm)
     for size in range(len(whole)):
-        with pytest.raises(DamagedError):
+        with pytest.raises(DamagedBytesError):
             parse_algorithm(whole[:size])
 
 
@@ -280,7 +287,7 @@ def test_what_is_written_is_read(salt: bytes, iterations: int, iv: bytes) -> Non
 @examples(200)
 def test_random_bytes_raise_nothing_else(data: bytes, prefix: bytes) -> None:
     """Whatever the bytes are: they are read, or one of the project's errors is raised."""
-    with suppress(KeystoreError):
+    with suppress(FormatError):
         assert derivations(parse_algorithm(prefix + data))
 
 
@@ -300,7 +307,7 @@ def test_random_bytes_raise_nothing_else(data: bytes, prefix: bytes) -> None:
 )
 def test_wrong_padding_is_refused(padded: bytes) -> None:
     """The last byte says how many there are, 1 to 16, and all of them say the same."""
-    key = pbkdf2_key(PASSWORDS.entries, "sha256", 32)
+    key = pbkdf2_key(PASSWORDS.entries.reveal(), "sha256", 32)
     with pytest.raises(DecryptionError):
         open_one(pbes2(), builders.aes(key, padded))
 
@@ -314,7 +321,7 @@ def test_a_ciphertext_is_whole_blocks(size: int) -> None:
 
 def test_3des_takes_blocks_of_8_bytes() -> None:
     """Ciphertexts that AES could not have are fine, and half blocks are not."""
-    ciphertext = builders.des3_encrypt(b"0123456", PASSWORDS.entries)
+    ciphertext = builders.des3_encrypt(b"0123456", PASSWORDS.entries.reveal())
     assert len(ciphertext) == 8
     assert open_one(pbe_3des(), ciphertext) == b"0123456"
     with pytest.raises(DecryptionError):
@@ -326,8 +333,8 @@ def test_3des_takes_blocks_of_8_bytes() -> None:
 def test_whatever_is_encrypted_is_decrypted(plaintext: bytes) -> None:
     """Plaintexts of every size come back, and `cryptography` makes the same ciphertext."""
     algorithm = Pbes2(KdfParameters(SALT, 1, "sha256"), 32, IV)
-    ciphertext = encrypt(algorithm, PASSWORDS.entries, plaintext, KeyDerivation())
-    assert ciphertext == builders.aes_encrypt(plaintext, PASSWORDS.entries)
+    ciphertext = encrypt(algorithm, PASSWORDS.entries.reveal(), plaintext, KeyDerivation())
+    assert ciphertext == builders.aes_encrypt(plaintext, PASSWORDS.entries.reveal())
     assert open_one(encode_pbes2(algorithm), ciphertext) == plaintext
 
 
@@ -350,27 +357,27 @@ def test_many_are_decrypted_in_their_order(
     for kind, plaintext, iv in secrets:
         algorithm, ciphertext = pbes2(iv=iv), b"half a block"
         if kind == "aes":
-            ciphertext = builders.aes_encrypt(plaintext, PASSWORDS.entries, iv=iv)
+            ciphertext = builders.aes_encrypt(plaintext, PASSWORDS.entries.reveal(), iv=iv)
         elif kind == "other aes":
-            key = pbkdf2_key(PASSWORDS.entries, "sha512", 16)
+            key = pbkdf2_key(PASSWORDS.entries.reveal(), "sha512", 16)
             kdf = pbkdf2(key_length=b"", prf=HMACS["sha512"])
             algorithm = pbes2(kdf, cipher=AES_CBC[16], iv=iv)
             ciphertext = builders.aes(key, builders.pad(plaintext), iv)
         elif kind == "3des":
             algorithm = pbe_3des()
-            ciphertext = builders.des3_encrypt(plaintext, PASSWORDS.entries)
+            ciphertext = builders.des3_encrypt(plaintext, PASSWORDS.entries.reveal())
         elif kind == "wrong":
-            key = pbkdf2_key(PASSWORDS.entries, "sha256", 32)
+            key = pbkdf2_key(PASSWORDS.entries.reveal(), "sha256", 32)
             ciphertext = builders.aes(key, bytes(16), iv)
         mixture.append(Encrypted(parse(algorithm), ciphertext))
         expected.append(None if kind in ("wrong", "odd") else plaintext)
-    assert decrypt_all(mixture, PASSWORDS.entries, KeyDerivation()) == expected
+    assert decrypt_all(mixture, PASSWORDS.entries.reveal(), KeyDerivation()) == expected
 
 
 def test_too_many_iterations_are_refused() -> None:
     """A count that the format allows and the limit does not is no wrong password."""
     for algorithm in (pbes2(pbkdf2(BAD_COUNTS["2^31"])), pbe_3des(BAD_COUNTS["zero"])):
-        with pytest.raises(LimitError, match="limit of 1 to 1,000,000"):
+        with pytest.raises(FormatLimitError, match="limit of 1 to 1,000,000"):
             open_one(algorithm, bytes(16))
 
 
@@ -388,18 +395,18 @@ def test_jdk_17_writes_the_same_bytes() -> None:
         assert algorithm.kdf[1:] == (10_000, "sha256")
         written = encode_pbes2(algorithm)
         assert written + der.octets(encrypted.ciphertext) in bag.raw
-        plaintext = decrypt(encrypted, STOCK_PASSWORDS.entries, keys)
-        again = encrypt(algorithm, STOCK_PASSWORDS.entries, plaintext, keys)
+        plaintext = decrypt(encrypted, STOCK_PASSWORDS.entries.reveal(), keys)
+        again = encrypt(algorithm, STOCK_PASSWORDS.entries.reveal(), plaintext, keys)
         assert again == encrypted.ciphertext
 
 
 def test_no_repr_shows_a_secret() -> None:
     """What a traceback may show of something encrypted is what the file shows, too."""
-    ciphertext = builders.aes_encrypt(b"hunter2", PASSWORDS.entries)
+    ciphertext = builders.aes_encrypt(b"hunter2", PASSWORDS.entries.reveal())
     encrypted = Encrypted(parse(pbes2()), ciphertext)
     keys = KeyDerivation()
-    decrypt(encrypted, PASSWORDS.entries, keys)
+    decrypt(encrypted, PASSWORDS.entries.reveal(), keys)
     shown = f"{encrypted!r} {keys!r} {derivations(encrypted.algorithm)!r}"
     assert "hunter2" not in shown
-    assert PASSWORDS.entries not in shown
-    assert repr(pbkdf2_key(PASSWORDS.entries, "sha256", 32)) not in shown
+    assert PASSWORDS.entries.reveal() not in shown
+    assert repr(pbkdf2_key(PASSWORDS.entries.reveal(), "sha256", 32)) not in shown

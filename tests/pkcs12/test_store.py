@@ -53,22 +53,21 @@ from builders import (
     shrouded_bag,
     value_of,
 )
-from metricshub_apikey.errors import (
-    ApiKeyError,
-    DamagedError,
-    EntryUnreadableError,
-    KeystoreError,
-    LimitError,
-    NotAKeystoreError,
-    TruncatedError,
-    UnsupportedError,
-)
+from metricshub_apikey.errors import ApiKeyError, EntryUnreadableError
 from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS
 from metricshub_apikey.pkcs12 import der
 from metricshub_apikey.pkcs12.attributes import TextAttributes
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.kdf import KdfParameters, KeyDerivation, Passwords
 from metricshub_apikey.pkcs12.pbe import DecryptionError, Pbes2, decrypt, derivations
+from metricshub_apikey.pkcs12.problems import (
+    DamagedBytesError,
+    FormatError,
+    FormatLimitError,
+    NotPkcs12Error,
+    TruncatedBytesError,
+    UnsupportedFormatError,
+)
 from metricshub_apikey.pkcs12.store import Store
 from places import VECTORS
 
@@ -641,7 +640,7 @@ def lucky_bags() -> Iterator[bytes]:
     for number in range(5000):
         raw = secret_bag("b", b"value", password="other", iv=number.to_bytes(16, "big"))
         with suppress(DecryptionError):
-            decrypt(Bag(raw).encrypted(), PASSWORDS.entries, keys)
+            decrypt(Bag(raw).encrypted(), PASSWORDS.entries.reveal(), keys)
             yield raw
 
 
@@ -668,7 +667,7 @@ def test_a_wrong_password_with_correct_padding_is_a_wrong_password() -> None:
 )
 def test_a_plaintext_of_another_shape_is_unreadable(plaintext: bytes) -> None:
     """Only the structure that Java writes is a value."""
-    odd = shrouded_bag(pbes2(), builders.aes_encrypt(plaintext, PASSWORDS.entries))
+    odd = shrouded_bag(pbes2(), builders.aes_encrypt(plaintext, PASSWORDS.entries.reveal()))
     store = parse(keystore(data_info(odd, secret_bag("a", b"1"))))
     with pytest.raises(EntryUnreadableError, match="another password or is damaged"):
         value_of(store, store.bags[0])
@@ -711,7 +710,7 @@ def test_too_many_iterations_in_all_are_refused() -> None:
     """Entries that are each within the limit can be too many together; it costs no time."""
     bags = [modern(f"api_key:{at}", 1_000_000, salt=bytes([at]) * 20) for at in range(50)]
     store = parse(keystore(data_info(*bags)))
-    with pytest.raises(LimitError, match="2,000,000 beyond that for all"):
+    with pytest.raises(FormatLimitError, match="2,000,000 beyond that for all"):
         store.values(store.bags)
 
 
@@ -733,7 +732,7 @@ def test_entries_of_honest_cost_are_read_whatever_their_number() -> None:
 def test_a_truncated_file_is_always_noticed(file: bytes) -> None:
     """A file that lacks its last bytes, one or all, is said to end early."""
     for size in range(len(file)):
-        with pytest.raises(TruncatedError):
+        with pytest.raises(TruncatedBytesError):
             parse(file[:size])
 
 
@@ -742,11 +741,11 @@ def test_truncated_insides_are_damage() -> None:
     bags = der.sequence(secret_bag("a", b"1"), secret_bag("b", b"2"))
     for size in range(len(bags)):
         cut = der.sequence(DATA, der.element(der.CONTEXT_0, der.octets(bags[:size])))
-        with pytest.raises(DamagedError):
+        with pytest.raises(DamagedBytesError):
             parse(keystore(cut))
     safe = der.sequence(data_info(secret_bag("a", b"1")))
     for size in range(len(safe)):
-        with pytest.raises(DamagedError):
+        with pytest.raises(DamagedBytesError):
             parse(pfx(safe[:size]))
 
 
@@ -781,13 +780,13 @@ NOT_KEYSTORES = {
 @pytest.mark.parametrize("name", NOT_KEYSTORES)
 def test_other_files_are_no_keystores(name: str) -> None:
     """Files of other kinds are told from damaged keystores."""
-    with pytest.raises(NotAKeystoreError, match="is not a PKCS#12 keystore"):
+    with pytest.raises(NotPkcs12Error, match="is not a PKCS#12 keystore"):
         parse(NOT_KEYSTORES[name])
 
 
 def test_an_empty_file_is_truncated() -> None:
     """Java truncates a file before it writes it: an empty one may be full in a moment."""
-    with pytest.raises(TruncatedError) as caught:
+    with pytest.raises(TruncatedBytesError) as caught:
         parse(b"")
     assert caught.value.hint == "The file is empty."
 
@@ -795,33 +794,33 @@ def test_an_empty_file_is_truncated() -> None:
 @pytest.mark.parametrize("version", [-1, 0, 2, 4, 2**40])
 def test_other_versions_are_unsupported(version: int) -> None:
     """Only version 3 is PKCS#12 as it is known."""
-    with pytest.raises(UnsupportedError, match=f"version {version}; only version 3"):
+    with pytest.raises(UnsupportedFormatError, match=f"version {version}; only version 3"):
         parse(pfx(der.sequence(), version=der.integer(version)))
 
 
 def test_a_monstrous_version_is_no_keystore() -> None:
     """A version of more than 8 bytes is refused, and never written into a message."""
-    with pytest.raises(NotAKeystoreError):
+    with pytest.raises(NotPkcs12Error):
         parse(pfx(der.sequence(), version=der.integer(10**5000)))
 
 
 def test_public_keys_are_unsupported() -> None:
     """A file sealed by signature is told from damage."""
     signed = der.sequence(SIGNED_DATA, der.element(der.CONTEXT_0, der.sequence()))
-    with pytest.raises(UnsupportedError, match="sealed with a public key"):
+    with pytest.raises(UnsupportedFormatError, match="sealed with a public key"):
         parse(der.sequence(der.integer(3), signed))
 
 
 def test_a_file_without_a_mac_is_refused() -> None:
     """Who could write the file could have put any entry into it."""
-    with pytest.raises(UnsupportedError, match="has no MAC"):
+    with pytest.raises(UnsupportedFormatError, match="has no MAC"):
         parse(pfx(der.sequence(data_info(secret_bag("a", b"1"))), b""))
 
 
 def test_more_than_a_mac_is_damage() -> None:
     """Nothing may follow the MAC inside the keystore."""
     safe = der.sequence()
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(pfx(safe, mac_data(safe) + der.octets(b"more")))
 
 
@@ -829,10 +828,10 @@ def test_a_wrong_password_is_damage() -> None:
     """Nothing tells a wrong password from a changed file, so the message names both."""
     file = keystore(data_info(secret_bag("a", b"1")))
     with pytest.raises(
-        DamagedError, match="the password is wrong or the file is damaged"
+        DamagedBytesError, match="the password is wrong or the file is damaged"
     ) as caught:
-        Store.parse(file, Passwords("wrong-password", PASSWORDS.entries))
-    assert not isinstance(caught.value, TruncatedError)
+        Store.parse(file, Passwords("wrong-password", PASSWORDS.entries.reveal()))
+    assert not isinstance(caught.value, TruncatedBytesError)
     assert "wrong-password" not in str(caught.value)
 
 
@@ -862,7 +861,7 @@ BER = {
 @pytest.mark.parametrize("name", BER)
 def test_ber_is_unsupported(name: str) -> None:
     """Indefinite lengths are told from damage, wherever they are."""
-    with pytest.raises(UnsupportedError, match="BER"):
+    with pytest.raises(UnsupportedFormatError, match="BER"):
         parse(BER[name])
 
 
@@ -886,7 +885,7 @@ NOT_MINIMAL = {
 @pytest.mark.parametrize("name", NOT_MINIMAL)
 def test_lengths_that_are_not_minimal_are_refused(name: str) -> None:
     """The outer structure is DER, or it is not read."""
-    with pytest.raises((DamagedError, NotAKeystoreError)):
+    with pytest.raises((DamagedBytesError, NotPkcs12Error)):
         parse(NOT_MINIMAL[name])
 
 
@@ -904,7 +903,7 @@ def test_lengths_that_are_not_minimal_are_refused(name: str) -> None:
 )
 def test_a_broken_part_is_damage(info: bytes) -> None:
     """A part that claims to be data, and is not, cannot be skipped: entries would be lost."""
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(keystore(info))
 
 
@@ -915,7 +914,7 @@ def test_trailing_bytes_inside_are_damage() -> None:
         pfx(der.sequence(data_info()) + b"\0"),
         keystore(der.sequence(DATA, der.element(der.CONTEXT_0, der.octets(bags)))),
     ):
-        with pytest.raises(DamagedError):
+        with pytest.raises(DamagedBytesError):
             parse(file)
 
 
@@ -932,14 +931,14 @@ def test_a_count_outside_the_limit_refuses_the_file(name: str) -> None:
         keystore(aes_info(cert_bag("a"), algorithm=pbes2(pbkdf2(count)))),
         keystore(encrypted_info(pbe_3des(count), bytes(8))),
     ):
-        with pytest.raises(LimitError, match="limit"):
+        with pytest.raises(FormatLimitError, match="limit"):
             parse(file)
 
 
 def test_a_count_that_is_no_number() -> None:
     """An empty INTEGER is damage in the MAC; an encrypted part with one is not understood."""
     safe = der.sequence()
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBytesError):
         parse(pfx(safe, mac_data(safe, count=EMPTY_INTEGER)))
     info = aes_info(cert_bag("a"), algorithm=pbes2(pbkdf2(EMPTY_INTEGER)))
     assert parse(keystore(info)).pieces() == [info]
@@ -950,9 +949,9 @@ def test_entries_have_a_limit() -> None:
     bag = any_bag(PRIVATE, der.NULL)
     store = parse(keystore(data_info(*[bag] * 100_000)))
     assert len(store.bags) == 100_000
-    with pytest.raises(LimitError, match="limit of 100,000"):
+    with pytest.raises(FormatLimitError, match="limit of 100,000"):
         add(store, "a")
-    with pytest.raises(LimitError, match="limit of 100,000"):
+    with pytest.raises(FormatLimitError, match="limit of 100,000"):
         parse(keystore(data_info(*[bag] * 100_001)))
 
 
@@ -960,14 +959,14 @@ def test_entries_of_all_parts_have_one_limit() -> None:
     """100,001 entries are refused in several parts, and in an encrypted one, too."""
     bags = [any_bag(PRIVATE, der.NULL)] * 50_000
     for infos in ([data_info(*bags), data_info(*bags), data_info(bags[0])], [aes_info(*bags * 3)]):
-        with pytest.raises(LimitError, match="limit of 100,000"):
+        with pytest.raises(FormatLimitError, match="limit of 100,000"):
             parse(keystore(*infos))
 
 
 def test_parts_have_a_limit() -> None:
     """A file of hundreds of parts is refused, and the limit is named."""
     assert len(parse(keystore(*[UNKNOWN_INFO] * 100)).pieces()) == 100
-    with pytest.raises(LimitError, match="limit of 100"):
+    with pytest.raises(FormatLimitError, match="limit of 100"):
         parse(keystore(*[UNKNOWN_INFO] * 101))
 
 
@@ -1007,7 +1006,7 @@ def test_pbmac1_is_read_and_not_written() -> None:
     store = parse(pfx(safe, pbmac1_data(safe)))
     assert entries(store) == [("a", b"1")]
     add(store, "b")
-    with pytest.raises(UnsupportedError, match="PBMAC1"):
+    with pytest.raises(UnsupportedFormatError, match="PBMAC1"):
         store.serialise(random_bytes)
 
 
@@ -1017,9 +1016,10 @@ def test_no_repr_shows_a_secret() -> None:
     assert entries(store) == [("a", b"hunter2")]
     shown = " ".join(map(repr, (store, store.passwords, store.keys, store.bags)))
     for secret in (
-        *PASSWORDS,
+        PASSWORDS.store.reveal(),
+        PASSWORDS.entries.reveal(),
         "hunter2",
-        repr(builders.pbkdf2_key(PASSWORDS.entries, "sha256", 32)),
+        repr(builders.pbkdf2_key(PASSWORDS.entries.reveal(), "sha256", 32)),
     ):
         assert secret not in shown
 
@@ -1029,7 +1029,7 @@ def test_no_repr_shows_a_secret() -> None:
 GOOD = keystore(
     data_info(
         secret_bag("api_key:a", b"1"),
-        des3_bag("masterkey", b"2", password=PASSWORDS.store),
+        des3_bag("masterkey", b"2", password=PASSWORDS.store.reveal()),
         secret_bag("api_key:b", b"3", builders.attribute(PRIVATE, der.NULL)),
     ),
     aes_info(cert_bag("c"), secret_bag("d", b"4")),
@@ -1115,12 +1115,14 @@ def survive(file: bytes) -> None:
     """Read a mutant as far as it goes; what can be read can be written and read again."""
     try:
         store = Store.parse(file, PASSWORDS, KEYS)
-    except KeystoreError:
+    except FormatError:
         return
-    with suppress(LimitError):  # too many iterations in all
+    with suppress(FormatLimitError):  # too many iterations in all
         values = store.values(store.bags)
         assert all(isinstance(one, bytes | EntryUnreadableError) for one in values)
-    with suppress(LimitError, UnsupportedError):  # a MAC too expensive to repeat, or PBMAC1
+    with suppress(
+        FormatLimitError, UnsupportedFormatError
+    ):  # a MAC too expensive to repeat, or PBMAC1
         assert_same(store, store.serialise(bytes))
         store.add("new", b"value", created_ms=CREATED, random_bytes=bytes)
         assert_same(store, store.serialise(bytes))
@@ -1174,7 +1176,7 @@ def test_restructured_encrypted_parts_raise_nothing_else(
     """The same with the bags inside an encrypted part."""
     bags = der.sequence(cert_bag("c"), secret_bag("d", b"4"))
     plaintext = restructure(bags, changes)
-    ciphertext = builders.aes_encrypt(plaintext, PASSWORDS.store)
+    ciphertext = builders.aes_encrypt(plaintext, PASSWORDS.store.reveal())
     survive(keystore(encrypted_info(pbes2(), ciphertext)))
 
 

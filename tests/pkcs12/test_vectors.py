@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from builders import content_infos, safe_and_seal, secret_bags, value_of
-from metricshub_apikey.errors import DamagedError, EntryUnreadableError, UnsupportedError
+from metricshub_apikey.errors import EntryUnreadableError
 from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS
 from metricshub_apikey.pkcs12 import der
 from metricshub_apikey.pkcs12.kdf import KdfParameters, KeyDerivation, Passwords
 from metricshub_apikey.pkcs12.mac import parse_mac
 from metricshub_apikey.pkcs12.pbe import Pbe3Des, Pbes2
+from metricshub_apikey.pkcs12.problems import DamagedBytesError, UnsupportedFormatError
 from metricshub_apikey.pkcs12.store import Store
 from places import PROJECT, VECTORS
 from stock import Stock
@@ -27,7 +28,7 @@ SEALED = [name for name, vector in EXPECTED.items() if vector["mac"]]
 SHARED = PROJECT.parent / "shared" / "data"
 SHARED_FILES = sorted(SHARED.glob("**/*.p12"))
 MASTER_KEY = "masterkey"
-STORE_ONLY = Passwords(STOCK_PASSWORDS.store, STOCK_PASSWORDS.store)
+STORE_ONLY = Passwords(STOCK_PASSWORDS.store.reveal(), STOCK_PASSWORDS.store.reveal())
 PRFS = {"hmacWithSHA1", "hmacWithSHA224", "hmacWithSHA256", "hmacWithSHA384", "hmacWithSHA512"}
 KEY_SIZES = {"aes128-CBC": 16, "aes256-CBC": 32}
 
@@ -153,7 +154,7 @@ def test_certificates_in_the_encrypted_part_are_seen(name: str) -> None:
 
 def test_a_vector_without_a_mac_is_refused() -> None:
     """What Java opens without asking is not opened here."""
-    with pytest.raises(UnsupportedError, match="has no MAC"):
+    with pytest.raises(UnsupportedFormatError, match="has no MAC"):
         Store.parse((VECTORS / "jdk17.0.15-mac-none.p12").read_bytes(), STOCK_PASSWORDS)
 
 
@@ -168,8 +169,10 @@ def test_the_master_key_has_another_password() -> None:
 def test_a_vector_under_another_password_is_refused() -> None:
     """A file of Java's does not open with a password that is almost right."""
     file = (VECTORS / "jdk17.0.15-mac-sha512.p12").read_bytes()
-    with pytest.raises(DamagedError):
-        Store.parse(file, Passwords(STOCK_PASSWORDS.store + ".", STOCK_PASSWORDS.entries))
+    with pytest.raises(DamagedBytesError):
+        Store.parse(
+            file, Passwords(STOCK_PASSWORDS.store.reveal() + ".", STOCK_PASSWORDS.entries.reveal())
+        )
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="there is no folder shared/data beside the project")

@@ -6,6 +6,7 @@ import posixpath
 import re
 import signal
 from collections.abc import Iterator, Sequence
+from itertools import permutations
 from urllib.parse import unquote
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metricshub_apikey.errors import InvalidArgumentError
-from metricshub_apikey.policy.permission import Permission, normalise
+from metricshub_apikey.policy.permission import Permission, normalise, readings
 
 PIECES = [
     *("/", "/", "/", "a", "public", "x.y", "-_~", ":@!$&'()*+,="),
@@ -350,3 +351,70 @@ def test_ordinary_paths_pass(segments: list[str], end: str, query: str) -> None:
     """Paths of letters and digits are left alone, so that the tests above do refuse on purpose."""
     path = "/" + "/".join(segments) + end
     assert normalise(path + query) == path
+
+
+LETTERS = st.sampled_from(["a", "b", ".", ";", "%3B", "%3F", "%23", "%2E", "%41", "=", "%20"])
+ODD_SEGMENT = st.lists(LETTERS, min_size=1, max_size=5).map("".join)
+ODD_PATH = st.lists(ODD_SEGMENT, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
+RULE_SEGMENT = st.sampled_from(["**", "*", "a", "*b", "a*", "*.a", "a;*", "*%3B*", "b"])
+RULE_SETS = st.lists(
+    st.lists(RULE_SEGMENT, min_size=1, max_size=3).map(lambda parts: "GET /" + "/".join(parts)),
+    min_size=1,
+    max_size=3,
+)
+
+
+def as_servers_read(path: str) -> set[str]:
+    """Return what a server may take a path for: cutting, decoding, splitting, in every order."""
+
+    def cut(text: str) -> str:
+        return re.sub(";[^/]*", "", text)
+
+    def decode(text: str) -> str:
+        return re.sub("%3B|%3F|%23", lambda found: unquote(found[0]), text)
+
+    def split(text: str) -> str:
+        return re.split(r"[?#]", text, maxsplit=1)[0]
+
+    steps = (cut, decode, split)
+    found = {path}
+    for order in permutations(steps):
+        text = path
+        for step in order:
+            text = step(text)
+            found.add(text)
+    return found
+
+
+def written(text: str) -> str:
+    """Return a path that was read as it is written in a request that means nothing else."""
+    return text.replace("?", "%3F").replace("#", "%23")
+
+
+@given(RULE_SETS, ODD_PATH)
+@example(["GET /files/*.txt"], "/files/secret;.txt")
+@example(["GET /files/*.txt"], "/files/secret%3B.txt")
+@example(["GET /files/*.txt"], "/files/secret%3F.txt")
+@example(["GET /a/*"], "/a/b%3F/../c")
+def test_what_is_allowed_is_allowed_in_every_reading(rules: list[str], target: str) -> None:
+    """Whatever a server takes an allowed path for is allowed, too."""
+    path, role = accepted(target), Permission(rules)
+    if path is None or not role.allows("GET", path):
+        return
+    for reading in as_servers_read(path):
+        again = accepted(written(reading))
+        assert again is not None
+        plain = again.replace(";", "%3B")
+        assert role.allows("GET", again) or role.allows("GET", plain)
+
+
+@given(ODD_PATH)
+def test_readings_are_complete(target: str) -> None:
+    """What is read once more is no new path, and each way in which servers read is among them."""
+    path = accepted(target)
+    if path is None:
+        return
+    known = readings(path)
+    assert {one for reading in known for one in readings(reading)} == known
+    bare = {one for one in as_servers_read(path) if not re.search("[;?#]", one)}
+    assert {one for one in bare if not re.search("%(3B|3F|23)", one)} <= known

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from clock import at
 from metricshub_apikey.errors import InvalidArgumentError, PolicyBreachError
-from metricshub_apikey.keys.expiry import after, parse_duration
+from metricshub_apikey.keys.durations import parse_duration, spoken
+from metricshub_apikey.keys.expiry import after
 from metricshub_apikey.keys.prefixed import is_intact
 from metricshub_apikey.policy.file import parse
 from metricshub_apikey.policy.rules import (
@@ -23,7 +24,6 @@ from metricshub_apikey.policy.rules import (
     Role,
     describe,
     document,
-    spoken,
 )
 from metricshub_apikey.policy.templates import template
 
@@ -46,7 +46,7 @@ def test_the_stock_policy_asks_for_nothing() -> None:
     assert breaches(STOCK, "1000y", "any", "name") == []
     STOCK.enforce(expires_on=None, created_at=at(NOW), roles=["any"])
     STOCK.check_lifetime("5m")
-    assert STOCK.permits([], "DELETE", "/admin")
+    assert STOCK.refusal([], "DELETE", "/admin") is None
     assert (STOCK.path, STOCK.enforced, STOCK.default_lifetime) == (None, False, None)
     assert STOCK.rate_limit == RateLimit(1_000, 100)
 
@@ -145,14 +145,14 @@ def test_require_role() -> None:
         Breach(
             "keys.require_role",
             "The key has no role; keys.require_role in /etc/apikey.toml asks for one.",
-            "The roles are: read-only, metrics-writer, alert-manager, full-access.",
+            "The roles are: read-only, metrics-writer, alert-manager, chat-bot, full-access.",
         )
     ]
 
 
 def test_unknown_roles() -> None:
     """Each role that the file does not have is named, with those it has."""
-    known = "The roles are: read-only, metrics-writer, alert-manager, full-access."
+    known = "The roles are: read-only, metrics-writer, alert-manager, chat-bot, full-access."
     assert breaches(STRICT, "1d", "Read-Only", "full-access", "x") == [
         Breach("roles", "[roles] in /etc/apikey.toml has no role 'Read-Only'.", known),
         Breach("roles", "[roles] in /etc/apikey.toml has no role 'x'.", known),
@@ -163,7 +163,7 @@ def test_a_table_without_roles_knows_none() -> None:
     """An empty table is not a missing one: no role is right, and no key may do anything."""
     policy = parse("[roles]", "x.toml")
     assert breaches(policy, None, "x") == [Breach("roles", "[roles] in x.toml has no role 'x'.")]
-    assert not policy.permits(["x"], "GET", "/")
+    assert policy.refusal(["x"], "GET", "/") == "not-permitted"
     assert breaches(policy, None) == []
 
 
@@ -204,7 +204,7 @@ def test_new_keys() -> None:
     """A new key has the format and the prefix that the policy says."""
     assert len(STOCK.new_key(bytes)) == 36
     key = STRICT.new_key(bytes)
-    assert key.startswith("metoro_secret_")
+    assert key.startswith("metricshub_")
     assert is_intact(key)
     assert STOCK._replace(format="prefixed").new_key(bytes).startswith("metricshub_0")
 
@@ -223,12 +223,12 @@ def test_new_keys() -> None:
 )
 def test_permission(roles: list[str], method: str, path: str, *, permitted: bool) -> None:
     """Any of a key's roles is enough; none, or one that nobody defined, is not."""
-    assert Policy(roles=ROLES).permits(roles, method, path) is permitted
+    assert (Policy(roles=ROLES).refusal(roles, method, path) is None) is permitted
 
 
 def test_rules_are_compiled_once() -> None:
     """The same rules are one permission, however often they are asked for."""
-    assert ROLES["reader"].permission is Role("Others", ("GET /**",)).permission
+    assert ROLES["reader"].access is Role("Others", ("GET /**",)).access
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_describe_a_strict_policy() -> None:
             "Expiry",
             "required, at most 1y, 90d if none is given; choices 30d, 60d, 90d, 180d, 1y",
         ),
-        ("Key format", "metoro_secret_, 43 random characters and a checksum"),
+        ("Key format", "metricshub_, 43 random characters and a checksum"),
         ("Roles", "required; reader, writer, none"),
         ("Role reader", "Dashboards: GET /**"),
         ("Role writer", "POST /metrics/*"),
@@ -317,6 +317,9 @@ def test_document_of_the_stock_policy() -> None:
         },
         "roles": None,
         "rate_limit": {"requests_per_minute": 1_000, "burst_per_second": 100},
+        "gateway": {"public": []},
+        "mcp": {"paths": ["/mcp", "/mcp/message"], "streams": ["/sse"]},
+        "remarks": ["No roles are defined: every key may do everything."],
         "state": None,
     }
 
@@ -335,10 +338,79 @@ def test_document_of_a_strict_policy() -> None:
         "max_lifetime_seconds": 31_536_000,
         "require_role": True,
         "format": "prefixed",
-        "prefix": "metoro_secret_",
+        "prefix": "metricshub_",
+    }
+    said_nothing: dict[str, object] = {
+        "tools": [],
+        "networks": None,
+        "requests_per_minute": None,
+        "burst_per_second": None,
     }
     assert made["roles"] == {
-        "reader": {"description": "Dashboards", "allow": ["GET /**"]},
-        "writer": {"description": None, "allow": ["POST /metrics/*"]},
+        "reader": {**said_nothing, "description": "Dashboards", "allow": ["GET /**"]},
+        "writer": {**said_nothing, "description": None, "allow": ["POST /metrics/*"]},
     }
     assert document(Policy(roles={}))["roles"] == {}
+
+
+ROLE_LIMITS = """
+[roles.slow]
+requests_per_minute = 60
+[roles.quick]
+requests_per_minute = 5000
+burst_per_second = 7
+[roles.plain]
+"""
+
+
+@pytest.mark.parametrize(
+    ("roles", "limit"),
+    [
+        (["plain"], (1_000, 100)),
+        (["slow", "plain"], (60, 100)),
+        (["quick"], (5_000, 7)),
+        (["quick", "slow", "unknown"], (60, 7)),
+    ],
+)
+def test_limits_of_roles(roles: list[str], limit: tuple[int, int]) -> None:
+    """Of each figure the smallest that a role of the key says applies, else the policy's."""
+    assert parse(ROLE_LIMITS, "p").limit_of(roles) == limit
+
+
+def test_what_is_remarked() -> None:
+    """A role that allows an MCP path without tools is named, and a policy without roles."""
+    text = """
+[roles.talker]
+allow = ["POST /mcp"]
+[roles.caller]
+allow = ["* /**"]
+tools = ["List*"]
+[roles.writer]
+allow = ["POST /api/**"]
+"""
+    assert parse(text, "p").remarks() == [
+        "The role 'talker' allows an MCP path (/mcp) but has no 'tools' line: it may call no tool."
+    ]
+    assert STOCK.remarks() == ["No roles are defined: every key may do everything."]
+
+
+@pytest.mark.parametrize(
+    ("request_line", "is_public"),
+    [
+        ("GET /open/a", True),
+        ("GET /open/a;b", True),
+        ("GET /mcp", False),
+        ("POST /mcp", False),
+        ("PUT /MCP/", False),
+        ("OPTIONS /mcp", True),
+        ("GET /files/a.txt", True),
+        ("GET /files/secret;.txt", False),
+        ("GET /files/secret%3B.txt", False),
+        ("GET /files/secret%3F.txt", False),
+    ],
+)
+def test_what_is_public(request_line: str, *, is_public: bool) -> None:
+    """A public rule must hold for every reading of a path, and covers no message of MCP."""
+    text = '[gateway]\npublic = ["* /open/*", "* /mcp", "GET /files/*.txt"]'
+    method, path = request_line.split(" ")
+    assert parse(text, "p").is_public(method, path) is is_public

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metricshub_apikey.errors import PolicyError
-from metricshub_apikey.keys.expiry import parse_duration
+from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.metadata import ROLE
 from metricshub_apikey.keys.prefixed import PREFIX
 from metricshub_apikey.policy.file import MAX_SIZE, load, parse
@@ -49,12 +49,22 @@ def test_the_documented_example() -> None:
         max_lifetime_text="1y",
         require_role=True,
         format="prefixed",
-        prefix="metoro_secret_",
+        prefix="metricshub_",
         rate_limit=RateLimit(1_000, 100),
     )
     assert policy.roles is not None
-    assert list(policy.roles) == ["read-only", "metrics-writer", "alert-manager", "full-access"]
-    assert policy.roles["read-only"] == Role("Dashboards and reporting tools", ("GET /**",))
+    assert list(policy.roles) == [
+        "read-only",
+        "metrics-writer",
+        "alert-manager",
+        "chat-bot",
+        "full-access",
+    ]
+    assert policy.roles["read-only"] == Role(
+        "Dashboards, reports, AI clients that only look",
+        ("GET /api/**", "GET /sse", "POST /mcp/message", "* /mcp"),
+        ("List*", "Get*", "CheckProtocol"),
+    )
     assert policy.roles["metrics-writer"] == Role(
         "Applications that push metrics", ("POST /api/v1/metrics/**",)
     )
@@ -67,8 +77,8 @@ def test_the_documented_example() -> None:
         ("metrics-writer", ["POST /api/v1/metrics/cpu"], ["GET /api/v1/metrics/cpu", "POST /api"]),
         (
             "alert-manager",
-            ["GET /api/v1/hosts", "POST /api/v1/alerts", "DELETE /api/v1/alerts/7", "GET /sse"],
-            ["POST /api/v1/hosts", "DELETE /sse", "GET /admin"],
+            ["GET /api/v1/hosts", "POST /api/v1/alerts", "DELETE /api/v1/alerts/7"],
+            ["POST /api/v1/hosts", "GET /sse", "POST /mcp", "GET /admin"],
         ),
         ("full-access", ["DELETE /", "POST /mcp/message", "GET /sse"], []),
     ],
@@ -76,8 +86,8 @@ def test_the_documented_example() -> None:
 def test_the_usual_roles(role: str, allowed: list[str], denied: list[str]) -> None:
     """The roles of the strict template do what their names say."""
     policy = parse(template("strict"), "")
-    assert [one for one in allowed if not policy.permits([role], *one.split(" "))] == []
-    assert [one for one in denied if policy.permits([role], *one.split(" "))] == []
+    assert [one for one in allowed if policy.refusal([role], *one.split(" "))] == []
+    assert [one for one in denied if not policy.refusal([role], *one.split(" "))] == []
 
 
 def test_the_stock_template_asks_for_nothing() -> None:
@@ -241,6 +251,31 @@ A_RATE = "expected a whole number from 1 to 1,000,000."
             f"line 2: roles.x.description: A description {NO_CONTROL}",
         ),
         ("[roles.x]\nallow = 'GET /'", "line 2: roles.x.allow: expected a list."),
+        ("[roles.x]\ntools = 'List*'", "line 2: roles.x.tools: expected a list."),
+        (
+            "[roles.x]\ntools = ['']",
+            "line 2: roles.x.tools: a tool's name has 1 to 128 printable characters.",
+        ),
+        (
+            "[roles.x]\nnetworks = [\n'10.0.0.1/8']",
+            "line 3: roles.x.networks: this is not a network: 10.0.0.1/8 has host bits set.",
+        ),
+        (
+            "[roles.x]\nnetworks = []",
+            "line 2: roles.x.networks: expected at least one network, such as 10.0.0.0/8.",
+        ),
+        (
+            "[roles.x]\nburst_per_second = 0",
+            f"line 2: roles.x.burst_per_second: {A_RATE}",
+        ),
+        (
+            "[gateway]\npublic = ['OPTIONS /**', '* /**']",
+            "line 2: gateway.public: '* /**' would let every request pass without a key.",
+        ),
+        (
+            "[mcp]\npaths = ['mcp']",
+            "line 2: mcp.paths: 'mcp' is not a path: its path does not start with a slash.",
+        ),
         ("[roles.x]\nallow = [\n1]", "line 3: roles.x.allow: expected a text in quotes."),
         (
             "[roles.x]\nallow = [\n'GET /',\n'get /']",
@@ -285,12 +320,20 @@ def policies(draw: st.DrawFn) -> Policy:
     lengths = sorted(draw(st.lists(DURATIONS, min_size=2, max_size=5)), key=parse_duration)
     longest = draw(st.none() | st.just(lengths[-1]))
     default = draw(st.none() | st.sampled_from(lengths))
+    rates = st.integers(1, 1_000_000)
     roles = st.dictionaries(
         st.from_regex(ROLE, fullmatch=True),
-        st.builds(Role, st.none() | TEXTS, st.lists(RULES, max_size=3).map(tuple)),
+        st.builds(
+            Role,
+            st.none() | TEXTS,
+            st.lists(RULES, max_size=3).map(tuple),
+            st.sampled_from([(), ("*",), ("List*", "[!a]?")]),
+            st.sampled_from([None, ("10.0.0.0/8", "::1/128")]),
+            st.none() | rates,
+            st.none() | rates,
+        ),
         max_size=3,
     )
-    rates = st.integers(1, 1_000_000)
     return Policy(
         path="p",
         enforced=draw(st.booleans()),
@@ -326,6 +369,9 @@ def rendered(policy: Policy) -> str:
     lines += ["[roles]"] if policy.roles is not None else []
     for name, role in (policy.roles or {}).items():
         lines += [f"[roles.{json.dumps(name)}]", f"allow = {json.dumps(role.allow)}"]
+        lines += [f"tools = {json.dumps(role.tools)}"]
+        optional = {**role._asdict(), "description": None, "tools": None, "allow": None}
+        lines += [f"{key} = {json.dumps(one)}" for key, one in optional.items() if one is not None]
         if role.description is not None:
             lines += [f"description = {json.dumps(role.description, ensure_ascii=False)}"]
     return "\n".join(lines)
@@ -419,7 +465,8 @@ def test_a_loop_of_links(tmp_path: Path) -> None:
 
 LOAD = """
 import os, sys
-from metricshub_apikey.policy_file import find_policy, load
+from metricshub_apikey.policy.file import load
+from metricshub_apikey.policy.location import find_policy
 from metricshub_apikey.errors import PolicyError
 import pwd, tomllib
 path, keystore = sys.argv[1:]
@@ -521,7 +568,7 @@ def test_a_keystore_that_is_nowhere(tmp_path: Path) -> None:
 def test_start_up_stays_cheap() -> None:
     """Nobody without a policy file pays for reading TOML."""
     check = (
-        "import sys, metricshub_apikey.policy_file; print({'tomllib', 'difflib'} & {*sys.modules})"
+        "import sys, metricshub_apikey.policy.file; print({'tomllib', 'difflib'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -15,6 +15,7 @@ from conftest import Run
 from metricshub_apikey.errors import InvalidArgumentError, PolicyError
 from metricshub_apikey.policy.file import parse as parse_policy
 from metricshub_apikey.policy.state import ENVIRONMENT_VARIABLE, Address, find_state, parse
+from metricshub_apikey.secret import Secret
 
 PASSWORD = "Tr0ub4dor"
 
@@ -28,20 +29,23 @@ PASSWORD = "Tr0ub4dor"
         ("redis://[::1]:7000", Address("", (("::1", 7000),), "")),
         ("rediss://cache", Address("", (("cache", 6379),), "", tls=True)),
         ("rediss://c?ca=/etc/ca.pem", Address("", (("c", 6379),), "", tls=True, ca="/etc/ca.pem")),
-        ("redis://:secret@c", Address("", (("c", 6379),), "", password="secret")),
-        ("redis://ann:p%40ss%2F@c", Address("", (("c", 6379),), "", user="ann", password="p@ss/")),
+        ("redis://:secret@c", Address("", (("c", 6379),), "", password=Secret("secret"))),
+        (
+            "redis://ann:p%40ss%2F@c",
+            Address("", (("c", 6379),), "", user="ann", password=Secret("p@ss/")),
+        ),
         ("redis://ann@c", Address("", (("c", 6379),), "", user="ann")),
-        ("redis://:a@b@c", Address("", (("c", 6379),), "", password="a@b")),
+        ("redis://:a@b@c", Address("", (("c", 6379),), "", password=Secret("a@b"))),
         ("unix:///run/redis.sock", Address("", (), "/run/redis.sock")),
         ("unix:///run/my%20redis.sock", Address("", (), "/run/my redis.sock")),
-        ("unix://:secret@/run/r", Address("", (), "/run/r", password="secret")),
+        ("unix://:secret@/run/r", Address("", (), "/run/r", password=Secret("secret"))),
         (
             "redis+sentinel://a,b:27000/main",
             Address("sentinel", (("a", 26379), ("b", 27000)), "main"),
         ),
         (
             "rediss+sentinel://:secret@a/main",
-            Address("sentinel", (("a", 26379),), "main", tls=True, password="secret"),
+            Address("sentinel", (("a", 26379),), "main", tls=True, password=Secret("secret")),
         ),
         ("redis+cluster://a,b:7000", Address("cluster", (("a", 6379), ("b", 7000)), "")),
     ],
@@ -124,7 +128,9 @@ def test_parts_come_back(
     login = f"{quote(user or '', safe='')}:{quote(password or '', safe='')}@"
     scheme = f"{server}+{kind}" if kind else server
     address = parse(f"{scheme}://{login}{named}/{path}")
-    assert address == Address(kind, hosts, path, server == "rediss", None, user, password)
+    assert address == Address(
+        kind, hosts, path, server == "rediss", None, user, Secret(password) if password else None
+    )
     blank = address._replace(user=None, password=None)
     assert (repr(address), str(address)) == (repr(blank), str(blank))
 

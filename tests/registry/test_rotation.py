@@ -15,18 +15,21 @@ from hypothesis import strategies as st
 import metricshub_apikey.errors as wrong
 from builders import examples
 from clock import HERE, at
-from metricshub_apikey import ApiKey, ApiKeyRegistry, Keystore
+from fields import fields
+from metricshub_apikey import ApiKey, ApiKeys
 from metricshub_apikey.activity.database import Event
 from metricshub_apikey.activity.journal import Journal
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.metadata import Metadata
-from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS
+from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore
 from metricshub_apikey.pkcs12.bag import Bag, encode_bag
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import STOCK, Policy, Role
 from metricshub_apikey.registry.rotation import is_due, is_previous, next_expiry
+from metricshub_apikey.secret import Secret
+from ruled import RuledKeys
 from stock import Stock
 
 NOW = datetime(2030, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
@@ -58,10 +61,10 @@ class Bench:
         self.commits = 0
         self.events: list[Event] = []
         self.notes: list[str] = []
-        self.registry = ApiKeyRegistry(
+        self.registry = RuledKeys(
             Keystore(file, before_commit=self._count),
+            policy,
             clock=lambda: self.now,
-            policy=policy,
             journal=Journal("somebody@here", self._record),
             notify=self.notes.append,
         )
@@ -79,7 +82,7 @@ class Bench:
     def make(self, alias: str, length: timedelta | None = None) -> ApiKey:
         """Create a key that lives for *length*, with all that a key can carry."""
         ends = None if length is None else self.end(length)
-        return self.registry.create(alias, expires_on=ends, metadata=FULL)
+        return self.registry.create(alias, expires_on=ends, **fields(FULL))
 
     def keys(self) -> dict[str, ApiKey]:
         """Return the keys by alias, in their order."""
@@ -119,12 +122,12 @@ def test_a_rotation(bench: Bench) -> None:
     found = bench.keys()
     assert list(found) == ["web", "other", "web.prev"]
     assert (found["web"], found["web.prev"]) == (done.new, done.old)
-    assert done.new.key not in (None, old.key)
+    assert done.new.secret.reveal() not in (None, old.secret.reveal())
     assert done.new.expires_on == bench.end(90 * DAY)
     assert done.new.created_ms == int(bench.now.timestamp() * 1000)
     assert done.new.metadata == FULL._replace(created_by="somebody@here")
     assert done.kept
-    assert (done.old.key, done.old.created_ms) == (old.key, old.created_ms)
+    assert (done.old.secret.reveal(), done.old.created_ms) == (old.secret.reveal(), old.created_ms)
     assert done.old.expires_on == bench.end(2 * DAY)
     rotated_at = bench.now.replace(microsecond=0)
     assert done.old.metadata == old.metadata._replace(rotated_at=rotated_at)
@@ -205,7 +208,7 @@ def test_what_is_recorded(bench: Bench) -> None:
     bench.events.clear()
     bench.registry.rotate("web", overlap=DAY)
     bench.registry.finish("web")
-    known = fingerprint(old.key or "")
+    known = fingerprint(old.secret.reveal() or "")
     assert bench.events == [
         Event(
             NOW, "somebody@here", "rotate", "web", known, "old key works until 2030-05-07T07:08:09"
@@ -243,7 +246,9 @@ def test_a_life_is_repeated_to_the_second(
     created: datetime, now: datetime, length: timedelta
 ) -> None:
     """Whatever fractions of a second there are, the new life is as long as the old one."""
-    key = ApiKey("x", "key", to_local(created + length, HERE), int(created.timestamp() * 1000))
+    key = ApiKey(
+        "x", Secret("key"), to_local(created + length, HERE), int(created.timestamp() * 1000)
+    )
     assert next_expiry(key, now=at(now), asked=None, policy=STOCK) == to_local(now + length, HERE)
 
 
@@ -266,7 +271,7 @@ def test_nobody_needs_to_know_it(bench: Bench, keystore: Path) -> None:
     put(keystore, "web", b"key-1234", dated=False)
     done = bench.registry.rotate("web")
     assert done is not None
-    assert (done.new.expires_on, done.old.key) == (None, "key-1234")
+    assert (done.new.expires_on, done.old.secret.reveal()) == (None, "key-1234")
 
 
 # The rules
@@ -320,7 +325,7 @@ def test_the_new_key_has_the_policy_s_format(keystore: Path) -> None:
     Bench(keystore).make("web")
     done = Bench(keystore, Policy(format="prefixed", prefix="acme_")).registry.rotate("web")
     assert done is not None
-    assert (done.new.key or "").startswith("acme_")
+    assert (done.new.secret.reveal() or "").startswith("acme_")
 
 
 # Pending rotations
@@ -355,7 +360,7 @@ def test_the_next_rotation_replaces_an_expired_old_key(bench: Bench) -> None:
     second = bench.registry.rotate("web", overlap=2 * DAY)
     assert first is not None
     assert second is not None
-    assert second.old.key == first.new.key
+    assert second.old.secret.reveal() == first.new.secret.reveal()
     assert bench.keys() == {
         "web": second.new,
         "later": bench.registry.get("later"),
@@ -417,10 +422,11 @@ def test_an_unreadable_key(bench: Bench, keystore: Path, value: bytes) -> None:
     """What no server can read cannot go on working, so it is not rotated, due or not."""
     put(keystore, "odd", value)
     before = keystore.read_bytes()
-    for within in (None, DAY):
-        with pytest.raises(wrong.EntryUnreadableError) as caught:
-            bench.registry.rotate("odd", within=within)
-        assert caught.value.hint == "Revoke it, then create it again."
+    with pytest.raises(wrong.EntryUnreadableError) as caught:
+        bench.registry.rotate_if_expiring("odd", DAY)
+    assert caught.value.hint == "Revoke it, then create it again."
+    with pytest.raises(wrong.EntryUnreadableError):
+        bench.registry.rotate("odd")
     assert keystore.read_bytes() == before
 
 
@@ -438,7 +444,7 @@ def test_of_equal_aliases_the_last_one_is_rotated(bench: Bench, keystore: Path) 
         put(keystore, "twin", value)
     done = bench.registry.rotate("twin")
     assert done is not None
-    assert done.old.key == "last-2222"
+    assert done.old.secret.reveal() == "last-2222"
     assert bench.keys() == {"twin": done.new, "twin.prev": done.old}
 
 
@@ -451,27 +457,27 @@ def test_only_what_expires_soon(bench: Bench, keystore: Path) -> None:
     bench.make("ever")
     before = keystore.read_bytes()
     for alias in ("web", "ever"):
-        assert bench.registry.rotate(alias, within=30 * DAY - SECOND) is None
+        assert bench.registry.rotate_if_expiring(alias, 30 * DAY - SECOND) is None
     assert keystore.read_bytes() == before
     assert bench.commits == 2
     assert len(bench.events) == 2
-    assert bench.registry.rotate("web", within=30 * DAY) is not None
-    assert bench.registry.rotate("web", within=14 * DAY) is None, "the same job, run again"
+    assert bench.registry.rotate_if_expiring("web", 30 * DAY) is not None
+    assert bench.registry.rotate_if_expiring("web", 14 * DAY) is None, "the same job, run again"
     bench.now += 31 * DAY
-    assert bench.registry.rotate("web", within=14 * DAY) is not None, "an expired one is due"
+    assert bench.registry.rotate_if_expiring("web", 14 * DAY) is not None, "an expired one is due"
 
 
 def test_a_short_life_is_always_due(bench: Bench) -> None:
     """Where the whole life is shorter than that time, a pending rotation still protects it."""
     bench.make("web", 7 * DAY)
-    assert bench.registry.rotate("web", within=14 * DAY) is not None
+    assert bench.registry.rotate_if_expiring("web", 14 * DAY) is not None
     with pytest.raises(wrong.RotationPendingError):
-        bench.registry.rotate("web", within=14 * DAY)
+        bench.registry.rotate_if_expiring("web", 14 * DAY)
 
 
 def test_when_a_key_is_due() -> None:
     """At the very second it is; of a key that cannot be read, nobody knows."""
-    key = ApiKey("x", "key", datetime(2030, 1, 2), None)
+    key = ApiKey("x", Secret("key"), datetime(2030, 1, 2), None)
     now = datetime(2030, 1, 1).astimezone()
     assert is_due(key, now=at(now), within=DAY)
     assert not is_due(key, now=at(now), within=DAY - SECOND)
@@ -519,38 +525,38 @@ def test_an_expired_old_key_can_be_removed(bench: Bench) -> None:
 def test_an_unconfirmed_rotation(keystore: Path, no_more_files: Callable[[], None]) -> None:
     """Where the disk does not confirm, the new key is not handed out; the old one goes on."""
     old = Bench(keystore).make("web")
-    registry = ApiKeyRegistry(Keystore(keystore, before_commit=no_more_files))
+    registry = ApiKeys(Keystore(keystore, before_commit=no_more_files))
     with pytest.raises(wrong.NotConfirmedError, match="has not confirmed it") as caught:
         registry.rotate("web")
     assert "revoke 'web', then create it again" in (caught.value.hint or "")
-    assert old.key is not None
-    assert old.key not in f"{caught.value} {caught.value.hint}"
+    assert old.secret.reveal() is not None
+    assert old.secret.reveal() not in f"{caught.value} {caught.value.hint}"
 
 
 # Beside Java
 
 
 def test_a_stock_server_during_and_after_the_overlap(
-    stock: Stock, registry: ApiKeyRegistry, keystore: Path
+    stock: Stock, registry: ApiKeys, keystore: Path
 ) -> None:
     """Both keys are accepted during the overlap; then the old one is refused."""
     old = registry.create("web", expires_on=to_local(datetime.now(UTC) + DAY, HERE))
     done = registry.rotate("web", overlap=2 * SECOND)
     assert done is not None
-    assert stock.ask("find", keystore, done.new.key or "") == ["accepted web"]
-    assert stock.ask("find", keystore, old.key or "") == ["accepted web.prev"]
+    assert stock.ask("find", keystore, done.new.secret.reveal() or "") == ["accepted web"]
+    assert stock.ask("find", keystore, old.secret.reveal() or "") == ["accepted web.prev"]
     end = done.old.expires_on
     assert end is not None
     time.sleep(max(0, (end - datetime.now()).total_seconds()) + 0.01)
-    assert stock.ask("find", keystore, done.new.key or "") == ["accepted web"]
-    assert stock.ask("find", keystore, old.key or "") == ["expired web.prev"]
+    assert stock.ask("find", keystore, done.new.secret.reveal() or "") == ["accepted web"]
+    assert stock.ask("find", keystore, old.secret.reveal() or "") == ["expired web.prev"]
     registry.finish("web")
-    assert stock.ask("find", keystore, old.key or "") == ["unknown"]
+    assert stock.ask("find", keystore, old.secret.reveal() or "") == ["unknown"]
 
 
 @pytest.mark.parametrize("expiry", [None, "2999-12-31T23:59:59"])
 def test_a_key_of_the_stock_tool(
-    stock: Stock, registry: ApiKeyRegistry, keystore: Path, expiry: str | None
+    stock: Stock, registry: ApiKeys, keystore: Path, expiry: str | None
 ) -> None:
     """What Java made is rotated like any other key, and Java accepts both."""
     keystore.parent.mkdir()
@@ -563,14 +569,14 @@ def test_a_key_of_the_stock_tool(
         assert done.new.expires_on is not None
         assert abs(done.new.expires_on - datetime.fromisoformat(expiry)) < timedelta(minutes=1)
     assert stock.ask("find", keystore, "their-key") == ["accepted theirs.prev"]
-    assert stock.ask("find", keystore, done.new.key or "") == ["accepted theirs"]
+    assert stock.ask("find", keystore, done.new.secret.reveal() or "") == ["accepted theirs"]
 
 
 def test_java_rewrites_the_file_in_the_middle(
-    stock: Stock, registry: ApiKeyRegistry, keystore: Path
+    stock: Stock, registry: ApiKeys, keystore: Path
 ) -> None:
     """Its own creation of a key keeps what `--finish` needs, and the new key's fields."""
-    registry.create("web", metadata=FULL)
+    registry.create("web", **fields(FULL))
     done = registry.rotate("web")
     stock.ask("create", keystore, "theirs", "their-key")
     assert done is not None

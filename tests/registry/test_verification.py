@@ -17,15 +17,18 @@ from hypothesis import strategies as st
 from builders import examples
 from clock import HERE, at
 from conftest import COMMAND, Run
-from metricshub_apikey import ApiKey, ApiKeyRegistry, Keystore
+from fields import fields
+from metricshub_apikey import ApiKey, ApiKeys
 from metricshub_apikey.activity.database import Event
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.prefixed import new_prefixed_key
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import STOCK, Policy, Role
 from metricshub_apikey.registry.verification import Demand, Verdict, token_in, verify
+from metricshub_apikey.secret import UNREADABLE, Secret
 from stock import Stock
 from terminal import CTRL_C, CTRL_D, Terminal
 
@@ -47,7 +50,7 @@ def key(
     roles: tuple[str, ...] = (),
 ) -> ApiKey:
     """Return a key."""
-    return ApiKey(alias, token, expires_on, 0, None, Metadata(roles=roles))
+    return ApiKey(alias, Secret(token), expires_on, 0, None, Metadata(roles=roles))
 
 
 def decide(
@@ -187,7 +190,7 @@ def test_unknown(token: str) -> None:
 
 def test_an_unreadable_key_matches_nothing() -> None:
     """An entry without a readable secret is no reason to accept an empty one."""
-    odd = ApiKey("odd", None, None, 0, "it is not UTF-8")
+    odd = ApiKey("odd", UNREADABLE, None, 0, "it is not UTF-8")
     for token in ("", "None"):
         assert not decide(token, odd, key("empty", "")).accepted
 
@@ -249,9 +252,9 @@ def test_an_expired_key_is_expired_whatever_it_may_do() -> None:
 
 
 @pytest.fixture
-def secret(registry: ApiKeyRegistry) -> str:
+def secret(registry: ApiKeys) -> str:
     """Return a key of the test's keystore."""
-    return registry.create("web").key or ""
+    return registry.create("web").secret.reveal() or ""
 
 
 def check(done: Done, code: int, stdout: str = "", stderr: str = "") -> None:
@@ -310,7 +313,7 @@ def test_without_a_keystore(run: Run, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reasons_of_a_life(run: Run, registry: ApiKeyRegistry) -> None:
+def test_reasons_of_a_life(run: Run, registry: ApiKeys) -> None:
     """Created, rotated, finished, revoked: the command knows of each key what became of it."""
     first = run("create", "web", "-q").stdout.strip()
     second = run("rotate", "web", "-q").stdout.strip()
@@ -343,9 +346,9 @@ def test_an_expired_key(run: Run, keystore: Path, stock: Stock) -> None:
     assert stock.ask("find", keystore, "their-key") == ["expired theirs"]
 
 
-def test_json(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_json(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """The reason has a stable name, and the key's fields are there, but not the key."""
-    made = registry.create("web", metadata=Metadata(roles=("reader",))).key or ""
+    made = registry.create("web", **fields(Metadata(roles=("reader",)))).secret.reveal() or ""
     done = run("verify", "-o", "json", stdin=made)
     found = document(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
@@ -359,9 +362,9 @@ def test_json(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
     assert found["message"] == "unknown: it is not in this keystore"
 
 
-def test_roles_and_requests(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_roles_and_requests(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """`--role` and `--request` ask the policy beside the keystore."""
-    made = registry.create("web", metadata=Metadata(roles=("reader",))).key or ""
+    made = registry.create("web", **fields(Metadata(roles=("reader",)))).secret.reveal() or ""
     keystore.with_name("apikey.toml").write_text('[roles.reader]\nallow = ["GET /api/**"]\n')
     assert run("verify", "--role", "reader", "--request", "GET /api/x", stdin=made).returncode == 0
     check(
@@ -452,9 +455,9 @@ def test_nothing_is_typed(
     assert secret
 
 
-def test_no_key_is_ever_shown(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_no_key_is_ever_shown(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """Whatever the verdict and the form, the key is in nothing that is printed."""
-    live = registry.create("live").key or ""
+    live = registry.create("live").secret.reveal() or ""
     ended = run("create", "ended", "-q").stdout.strip()
     run("revoke", "ended")
     cases = ((live, "text"), (live, "json"), (ended, "json"), (TOKEN, "text"), ("odd key", "json"))

@@ -22,16 +22,17 @@ from builders import data_info, des3_bag, secret_bag
 from clock import HERE, at
 from conftest import COMMAND, Run, missing
 from faults import run_traced
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity import database
 from metricshub_apikey.activity.database import ActivityLog
 from metricshub_apikey.errors import PolicyError
-from metricshub_apikey.files import replacing
+from metricshub_apikey.files import temporary
 from metricshub_apikey.files.reading import identity
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.expiry import after, to_local
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.selection import Usage
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import STOCK, Policy
 from metricshub_apikey.review.checks import Finding, Report, Severity, Thresholds, examine
@@ -53,7 +54,7 @@ def put(keystore: Path, alias: str, value: bytes) -> None:
 
 
 def report_of(
-    registry: ApiKeyRegistry,
+    registry: ApiKeys,
     *,
     policy: Policy | PolicyError = STOCK,
     usage: Usage = NO_USAGE,
@@ -61,7 +62,9 @@ def report_of(
     thresholds: Thresholds = USUAL,
 ) -> Report:
     """Return what `check` finds."""
-    return examine(registry, policy=policy, usage=usage, now=at(now), thresholds=thresholds)
+    return examine(
+        registry._keystore, policy=policy, usage=usage, now=at(now), thresholds=thresholds
+    )
 
 
 def bad(report: Report) -> list[tuple[str, Severity, tuple[str, ...]]]:
@@ -76,12 +79,12 @@ def found(report: Report, check: str) -> Finding:
 
 
 @pytest.fixture
-def past(keystore: Path) -> ApiKeyRegistry:
+def past(keystore: Path) -> ApiKeys:
     """Return the test's API keys, as of `NOW`."""
-    return ApiKeyRegistry(Keystore(keystore), clock=lambda: NOW)
+    return ApiKeys(Keystore(keystore), clock=lambda: NOW)
 
 
-def test_all_is_well(past: ApiKeyRegistry, keystore: Path) -> None:
+def test_all_is_well(past: ApiKeys, keystore: Path) -> None:
     """A keystore with a key without an end has nothing to complain of, and is not changed."""
     past.create("ci")
     before = identity(keystore.stat())
@@ -105,7 +108,7 @@ def test_all_is_well(past: ApiKeyRegistry, keystore: Path) -> None:
         (30 * DAY + SECOND, OK),
     ],
 )
-def test_expiries(past: ApiKeyRegistry, left: timedelta, severity: Severity) -> None:
+def test_expiries(past: ApiKeys, left: timedelta, severity: Severity) -> None:
     """A key that is about to expire is critical, soon a warning, and a second later neither."""
     past.create("ci", expires_on=after(at(NOW), 60 * DAY))
     report = report_of(past, now=NOW + 60 * DAY - left)
@@ -118,13 +121,13 @@ def test_expiries(past: ApiKeyRegistry, left: timedelta, severity: Severity) -> 
     ("warn", "critical", "severity"),
     [(10, 0, WARNING), (9, 0, OK), (0, 10, CRITICAL), (0, 0, OK), (9, 12, CRITICAL)],
 )
-def test_thresholds(past: ApiKeyRegistry, warn: int, critical: int, severity: Severity) -> None:
+def test_thresholds(past: ApiKeys, warn: int, critical: int, severity: Severity) -> None:
     """The user says what is near; the critical one counts even where it is the larger one."""
     past.create("ci", expires_on=after(at(NOW), 10 * DAY))
     assert report_of(past, thresholds=Thresholds(warn * DAY, critical * DAY)).severity == severity
 
 
-def test_expired_and_expiring_keys_are_named(past: ApiKeyRegistry) -> None:
+def test_expired_and_expiring_keys_are_named(past: ApiKeys) -> None:
     """Each group of keys is one finding with their aliases; of many, a few are named."""
     past.create("soon", expires_on=after(at(NOW), 20 * DAY))
     past.create("very-soon", expires_on=after(at(NOW), 3 * DAY))
@@ -142,7 +145,7 @@ def test_expired_and_expiring_keys_are_named(past: ApiKeyRegistry) -> None:
     )
 
 
-def test_the_old_key_of_a_rotation_may_end(past: ApiKeyRegistry) -> None:
+def test_the_old_key_of_a_rotation_may_end(past: ApiKeys) -> None:
     """It is meant to expire: neither its last days nor its end are a cause for alarm."""
     past.create("ci")
     past.rotate("ci", overlap=3 * DAY)
@@ -152,7 +155,7 @@ def test_the_old_key_of_a_rotation_may_end(past: ApiKeyRegistry) -> None:
     assert found(report, "rotated").aliases == ("ci.prev",)
 
 
-def test_unreadable_entries(past: ApiKeyRegistry, keystore: Path) -> None:
+def test_unreadable_entries(past: ApiKeys, keystore: Path) -> None:
     """What a stock server stumbles over is critical, and no other finding is about it."""
     past.create("ci")
     put(keystore, "hand-made", b"key__2027-12-31")
@@ -172,7 +175,7 @@ def test_a_foreign_password(tmp_path: Path) -> None:
     bag = secret_bag("api_key:theirs", b"key", password="another")
     file.write_bytes(builders.keystore(data_info(bag)))
     file.chmod(0o600)
-    report = report_of(ApiKeyRegistry(Keystore(file, builders.PASSWORDS)))
+    report = report_of(ApiKeys(Keystore(file, builders.PASSWORDS)))
     assert bad(report) == [("entries", CRITICAL, ("theirs",))]
 
 
@@ -182,32 +185,32 @@ def test_duplicates_after_folding(tmp_path: Path) -> None:
     bags = [secret_bag(f"api_key:{alias}", b"key") for alias in ("CI", "web", "ci")]
     file.write_bytes(builders.keystore(data_info(*bags)))
     file.chmod(0o600)
-    report = report_of(ApiKeyRegistry(Keystore(file, builders.PASSWORDS)))
+    report = report_of(ApiKeys(Keystore(file, builders.PASSWORDS)))
     assert bad(report) == [("duplicates", WARNING, ("ci",))]
     assert found(report, "duplicates").sentence == "ci: stored several times; the last one counts."
 
 
-def test_unused_keys(past: ApiKeyRegistry, keystore: Path) -> None:
+def test_unused_keys(past: ApiKeys, keystore: Path) -> None:
     """A key is idle if its last recorded use is old, or if it has none since long before."""
     log = ActivityLog(database.path_beside(str(keystore)))
     keys = {alias: past.create(alias) for alias in ("busy", "idle", "never")}
     now = NOW + 200 * DAY
-    past.clock = lambda: now - DAY
+    past._clock = lambda: now - DAY
     past.create("new")
     for alias, used in (("busy", now - 89 * DAY), ("idle", now - 91 * DAY)):
-        log.record_uses({fingerprint(keys[alias].key or ""): (alias, used)})
+        log.record_uses({fingerprint(keys[alias].secret.reveal() or ""): (alias, used)})
     usage = Usage(log.last_uses(), log.recording_since())
     assert bad(report_of(past, usage=usage, now=now)) == [("unused", WARNING, ("idle", "never"))]
     assert bad(report_of(past, usage=usage, now=now - 2 * DAY)) == []
 
 
-def test_where_uses_are_not_recorded_nothing_is_unused(past: ApiKeyRegistry) -> None:
+def test_where_uses_are_not_recorded_nothing_is_unused(past: ApiKeys) -> None:
     """What nobody recorded is unknown, so it is no finding at all."""
     past.create("ci")
     assert "unused" not in [one.check for one in report_of(past, now=NOW + 900 * DAY).findings]
 
 
-def test_policy_breaches(past: ApiKeyRegistry) -> None:
+def test_policy_breaches(past: ApiKeys) -> None:
     """Keys that break a rule are a warning, keys that keep all are named with the file."""
     past.create("ci")
     broken = Policy(path="apikey.toml", require_role=True)
@@ -231,9 +234,7 @@ def test_policy_breaches(past: ApiKeyRegistry) -> None:
         (0o602, CRITICAL, ": others may read or change it."),
     ],
 )
-def test_modes(
-    past: ApiKeyRegistry, keystore: Path, mode: int, severity: Severity, who: str
-) -> None:
+def test_modes(past: ApiKeys, keystore: Path, mode: int, severity: Severity, who: str) -> None:
     """Only the mode protects the file: others need no right, and its group may only read."""
     past.create("ci")
     keystore.chmod(mode)
@@ -241,7 +242,7 @@ def test_modes(
     assert (finding.severity, finding.sentence) == (severity, f"The file has mode {mode:04o}{who}")
 
 
-def test_a_directory_for_all(past: ApiKeyRegistry, keystore: Path) -> None:
+def test_a_directory_for_all(past: ApiKeys, keystore: Path) -> None:
     """Where everybody may replace the file, its own mode protects nothing."""
     past.create("ci")
     keystore.parent.chmod(0o777)
@@ -254,7 +255,7 @@ def test_a_directory_for_all(past: ApiKeyRegistry, keystore: Path) -> None:
 
 
 def test_a_killed_writer(
-    past: ApiKeyRegistry, keystore: Path, environment: dict[str, str], tmp_path: Path
+    past: ApiKeys, keystore: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """What a writer leaves that was killed before the rename is a warning."""
     if not shutil.which("strace"):
@@ -268,10 +269,10 @@ def test_a_killed_writer(
     assert re.fullmatch(pattern, found(report, "leftovers").sentence)
 
 
-def test_leftovers_of_the_activity_database(past: ApiKeyRegistry, keystore: Path) -> None:
+def test_leftovers_of_the_activity_database(past: ApiKeys, keystore: Path) -> None:
     """The database beside the keystore is made in the same way."""
     past.create("ci")
-    path = replacing.temporary_name(database.path_beside(str(keystore)), os.urandom)
+    path = temporary.new_name(database.path_beside(str(keystore)), os.urandom)
     Path(path).touch()
     Path(f"{path}-journal").touch()
     assert os.path.basename(path) in found(report_of(past), "leftovers").sentence
@@ -304,7 +305,7 @@ def test_old_algorithms(keystore: Path, vector: str, sentences: list[str]) -> No
     """What old Java versions wrote, or few iterations, is told; nothing must be done at once."""
     keystore.parent.mkdir()
     shutil.copy(VECTORS / f"{vector}.p12", keystore)
-    report = report_of(ApiKeyRegistry(Keystore(keystore)))
+    report = report_of(ApiKeys(Keystore(keystore)))
     old = [one for one in report.findings if one.check == "algorithms"]
     assert [one.sentence for one in old] == sentences
     assert {one.severity for one in old} <= {OK}
@@ -315,7 +316,7 @@ def test_an_algorithm_that_nobody_knows(tmp_path: Path) -> None:
     file = tmp_path / "store.p12"
     odd = secret_bag("api_key:odd", b"key", algorithm=builders.pbe_3des(scheme=builders.PRIVATE))
     file.write_bytes(builders.keystore(data_info(odd, des3_bag("api_key:old", b"key"))))
-    report = report_of(ApiKeyRegistry(Keystore(file, builders.PASSWORDS)))
+    report = report_of(ApiKeys(Keystore(file, builders.PASSWORDS)))
     assert found(report, "entries").aliases == ("odd",)
     assert found(report, "algorithms").aliases == ("old",)
 
@@ -323,7 +324,7 @@ def test_an_algorithm_that_nobody_knows(tmp_path: Path) -> None:
 # The command
 
 
-def test_exit_codes(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_exit_codes(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """0 is well, 1 a warning, 2 critical, 3 could not be checked; nothing is changed."""
     assert run("check").returncode == 3
     assert not keystore.parent.exists()
@@ -338,7 +339,7 @@ def test_exit_codes(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
     ]
 
 
-def test_a_pipe(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_a_pipe(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """Without a terminal each finding is one line, however long, with its hint below."""
     registry.create("ci")
     keystore.chmod(0o666)
@@ -386,7 +387,7 @@ def terminal(environment: dict[str, str], *arguments: str, columns: int = 80) ->
     return process.returncode, shown.decode().replace("\r\n", "\n")
 
 
-def test_a_terminal(environment: dict[str, str], registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_a_terminal(environment: dict[str, str], registry: ApiKeys, keystore: Path) -> None:
     """On a terminal the marks are coloured, and no line is wider than the terminal."""
     registry.create("ci")
     keystore.chmod(0o644)
@@ -444,12 +445,12 @@ def test_a_file_that_does_not_open(keystore: Path, content: bytes, sentence: str
     """That is critical: no server can use it either."""
     keystore.parent.mkdir()
     keystore.write_bytes(content)
-    report = report_of(ApiKeyRegistry(Keystore(keystore)))
+    report = report_of(ApiKeys(Keystore(keystore)))
     assert bad(report) == [("opens", CRITICAL, ())]
     assert report.findings[0].sentence == f"{keystore} {sentence}"
 
 
-def test_a_wrong_password(run: Run, registry: ApiKeyRegistry, tmp_path: Path) -> None:
+def test_a_wrong_password(run: Run, registry: ApiKeys, tmp_path: Path) -> None:
     """A password that does not fit is critical; one that cannot be read hinders the check."""
     registry.create("ci")
     password = tmp_path / "password"
@@ -482,7 +483,7 @@ def test_no_right_to_read(run: Run, public: Path, ordinary: list[str], locked: s
     folder.mkdir(0o755)
     folder.chmod(0o755)
     keystore = folder / "store.p12"
-    ApiKeyRegistry(Keystore(keystore)).create("ci")
+    ApiKeys(Keystore(keystore)).create("ci")
     if locked == "directory":
         folder.chmod(0o700)
     if os.geteuid():
@@ -496,7 +497,7 @@ def test_no_right_to_read(run: Run, public: Path, ordinary: list[str], locked: s
     assert finding["hint"]
 
 
-def test_a_damaged_activity_database(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_a_damaged_activity_database(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """It is a warning, for the keys themselves are well."""
     registry.create("ci")
     path = Path(database.path_beside(str(keystore)))
@@ -510,10 +511,10 @@ def test_a_damaged_activity_database(run: Run, registry: ApiKeyRegistry, keystor
     assert "When keys were last used is unknown." in done.stderr
 
 
-def test_unused_keys_of_the_command(run: Run, registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_unused_keys_of_the_command(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """The command reads the uses that were recorded beside the keystore."""
-    registry.clock = lambda: NOW - 1000 * DAY
-    key = registry.create("ci").key or ""
+    registry._clock = lambda: NOW - 1000 * DAY
+    key = registry.create("ci").secret.reveal() or ""
     log = ActivityLog(database.path_beside(str(keystore)))
     log.record_uses({fingerprint(key): ("ci", NOW - 990 * DAY)})
     done = run("check")

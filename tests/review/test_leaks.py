@@ -335,7 +335,7 @@ def test_a_path_that_does_not_exist(tree: Path, name: str) -> None:
 
 UNPRIVILEGED = """
 import io, os, sys
-from metricshub_apikey.leaks import find_leaks
+from metricshub_apikey.review.leaks import find_leaks
 key, top = sys.argv[1:]
 if not os.geteuid():
     os.setgroups([]); os.setgid(65534); os.setuid(65534)

@@ -16,19 +16,20 @@ from hypothesis import strategies as st
 
 from builders import examples
 from conftest import Run, missing
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from fields import fields
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.database import Event, path_beside
 from metricshub_apikey.activity.journal import Journal
 from metricshub_apikey.errors import KeystoreBusyError, KeystoreError
-from metricshub_apikey.files import replacing
+from metricshub_apikey.files import temporary
 from metricshub_apikey.files.lock import hold
 from metricshub_apikey.files.reading import identity
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.metadata import ATTRIBUTES, Metadata
-from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS
+from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore
 from metricshub_apikey.pkcs12.store import Store
-from metricshub_apikey.review.repair import repair
+from metricshub_apikey.review.repair import repair as mend
 from places import VECTORS
 from stock import Stock, StockError
 
@@ -55,6 +56,11 @@ LEFT = [
 """What nobody could mean, or not for sure."""
 
 
+def repair(keys: ApiKeys) -> list[str]:
+    """Mend the keystore of *keys*."""
+    return mend(keys._keystore, keys._journal, keys._now())
+
+
 def put(keystore: Path, alias: str, value: bytes) -> None:
     """Put an entry there that this program would not make."""
 
@@ -77,11 +83,11 @@ def values(keystore: Path) -> dict[str, bytes]:
     return {bag.alias or "": value for bag, value in found if isinstance(value, bytes)}
 
 
-def test_nothing_to_mend(registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_nothing_to_mend(registry: ApiKeys, keystore: Path) -> None:
     """A keystore that is well is not written."""
     registry.create("ci")
     before = identity(keystore.stat())
-    assert repair(ApiKeyRegistry(Keystore(keystore))) == []
+    assert repair(ApiKeys(Keystore(keystore))) == []
     assert identity(keystore.stat()) == before
 
 
@@ -90,7 +96,7 @@ def test_a_missing_keystore(keystore: Path, folder: bool) -> None:  # noqa: FBT0
     """Nothing is mended, and nothing is made."""
     if folder:
         keystore.parent.mkdir()
-    assert repair(ApiKeyRegistry(Keystore(keystore))) == []
+    assert repair(ApiKeys(Keystore(keystore))) == []
     assert [str(one) for one in keystore.parent.parent.rglob("*")] == [
         str(keystore.parent)
     ] * folder
@@ -103,9 +109,9 @@ def test_expiries_typed_by_hand(
     """What a person meant is written as Java reads it; the key stays."""
     zone("America/New_York")
     put(keystore, "ci", f"the-key__{typed}".encode())
-    assert repair(ApiKeyRegistry(Keystore(keystore))) == [f"The expiry of 'ci' is now {stored}."]
+    assert repair(ApiKeys(Keystore(keystore))) == [f"The expiry of 'ci' is now {stored}."]
     assert values(keystore) == {"api_key:ci": f"the-key__{stored}".encode()}
-    assert repair(ApiKeyRegistry(Keystore(keystore))) == []
+    assert repair(ApiKeys(Keystore(keystore))) == []
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def test_what_nobody_could_mean_is_left(keystore: Path, value: bytes) -> None:
     """Where it is not sure what was meant, the entry stays as it is."""
     put(keystore, "ci", value)
     before = identity(keystore.stat())
-    assert repair(ApiKeyRegistry(Keystore(keystore))) == []
+    assert repair(ApiKeys(Keystore(keystore))) == []
     assert identity(keystore.stat()) == before
 
 
@@ -137,9 +143,9 @@ def test_any_such_expiry(
     """Whatever the date and the key are, they are the same afterwards, and can be read."""
     keystore = tmp_path_factory.mktemp("any") / "store.p12"
     put(keystore, "ci", f"{key}__{moment.strftime(form)}".encode())
-    assert len(repair(ApiKeyRegistry(Keystore(keystore)))) == 1
-    found = ApiKeyRegistry(Keystore(keystore)).get("ci")
-    assert (found.key, found.created_ms) == (key, 1000)
+    assert len(repair(ApiKeys(Keystore(keystore)))) == 1
+    found = ApiKeys(Keystore(keystore)).get("ci")
+    assert (found.secret.reveal(), found.created_ms) == (key, 1000)
     assert found.expires_on is not None
     assert found.expires_on.strftime(form) == moment.strftime(form)
 
@@ -148,19 +154,19 @@ def test_it_is_recorded(keystore: Path) -> None:
     """The journal is told which keys were mended, and nothing where none was."""
     events: list[Event] = []
     put(keystore, "ci", b"key__2999-12-31")
-    journaled = ApiKeyRegistry(Keystore(keystore), journal=Journal("me@here", events.extend))
+    journaled = ApiKeys(Keystore(keystore), journal=Journal("me@here", events.extend))
     repair(journaled)
     repair(journaled)
     (event,) = events
     assert event[1:] == ("me@here", "fix", "ci", fingerprint("key"), "expiry")
 
 
-def test_everything_else_stays(registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_everything_else_stays(registry: ApiKeys, keystore: Path) -> None:
     """Roles, creation and all other entries are kept; one write mends all keys."""
     keystore.parent.mkdir()
     shutil.copy(VECTORS / "jdk17.0.15-mixed.p12", keystore)
     keystore.chmod(0o600)
-    registry.create("ci", metadata=Metadata(roles=("writer",), description="nightly"))
+    registry.create("ci", **fields(Metadata(roles=("writer",), description="nightly")))
     before = registry.get("ci")
     others = {bag.raw for bag in Keystore(keystore).read().bags if bag.alias != "api_key:ci"}
     put(keystore, "first", b"one__2999-12-31")
@@ -168,11 +174,13 @@ def test_everything_else_stays(registry: ApiKeyRegistry, keystore: Path) -> None
 
     def spoil(store: Store) -> None:
         (bag,) = store.find("api_key:ci")
-        secret = store.encrypt("api_key:ci", f"{before.key}__2999-12-31".encode(), os.urandom)
+        secret = store.encrypt(
+            "api_key:ci", f"{before.secret.reveal()}__2999-12-31".encode(), os.urandom
+        )
         store.replace({bag: bag.revise(ATTRIBUTES, {}, secret=secret)})
 
     Keystore(keystore).update(spoil)
-    assert len(repair(ApiKeyRegistry(Keystore(keystore)))) == 3
+    assert len(repair(ApiKeys(Keystore(keystore)))) == 3
     mended = registry.get("ci")
     assert mended == before._replace(expires_on=datetime(2999, 12, 31, 23, 59, 59))
     assert others <= {bag.raw for bag in Keystore(keystore).read().bags}
@@ -182,42 +190,42 @@ def test_everything_else_stays(registry: ApiKeyRegistry, keystore: Path) -> None
     ("before", "after"),
     [(0o666, 0o640), (0o644, 0o640), (0o660, 0o640), (0o777, 0o750), (0o604, 0o600)],
 )
-def test_rights(registry: ApiKeyRegistry, keystore: Path, before: int, after: int) -> None:
+def test_rights(registry: ApiKeys, keystore: Path, before: int, after: int) -> None:
     """Others lose every right, and the group that of writing; nobody gets one."""
     registry.create("ci")
     keystore.chmod(before)
     content = keystore.read_bytes()
-    assert repair(ApiKeyRegistry(Keystore(keystore))) == [f"The file's mode is now {after:04o}."]
+    assert repair(ApiKeys(Keystore(keystore))) == [f"The file's mode is now {after:04o}."]
     assert (mode(keystore), keystore.read_bytes()) == (after, content)
-    assert repair(ApiKeyRegistry(Keystore(keystore))) == []
+    assert repair(ApiKeys(Keystore(keystore))) == []
 
 
-def test_leftovers(registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_leftovers(registry: ApiKeys, keystore: Path) -> None:
     """What killed writers left is removed, of the keystore and of the activity database."""
     registry.create("ci")
     database = path_beside(str(keystore))
-    left = [replacing.temporary_name(path, os.urandom) for path in (str(keystore), database)]
+    left = [temporary.new_name(path, os.urandom) for path in (str(keystore), database)]
     others = [keystore.with_name(name) for name in (f".{keystore.name}.tmp", "notes.tmp")]
     for path in (*map(Path, left), *others):
         path.touch()
-    done = repair(ApiKeyRegistry(Keystore(keystore)))
+    done = repair(ApiKeys(Keystore(keystore)))
     assert done == sorted(f"{os.path.basename(path)} is removed." for path in left)
     assert not any(map(os.path.exists, left))
     assert all(path.exists() for path in others)
 
 
-def test_a_writer_at_work(registry: ApiKeyRegistry, keystore: Path) -> None:
+def test_a_writer_at_work(registry: ApiKeys, keystore: Path) -> None:
     """Under the lock of somebody else nothing is mended."""
     registry.create("ci")
-    left = Path(replacing.temporary_name(str(keystore), os.urandom))
+    left = Path(temporary.new_name(str(keystore), os.urandom))
     left.touch()
     busy = Keystore(keystore, STOCK_PASSWORDS, lock_timeout=0.1)
     with hold(str(keystore), owner=None, timeout=1), pytest.raises(KeystoreBusyError):
-        repair(ApiKeyRegistry(busy))
+        repair(ApiKeys(busy))
     assert left.exists()
 
 
-def test_a_link_is_not_followed(registry: ApiKeyRegistry, keystore: Path, tmp_path: Path) -> None:
+def test_a_link_is_not_followed(registry: ApiKeys, keystore: Path, tmp_path: Path) -> None:
     """A link that is put in the keystore's place meanwhile costs nobody else a right."""
     registry.create("ci")
     keystore.chmod(0o644)
@@ -235,7 +243,7 @@ def test_a_link_is_not_followed(registry: ApiKeyRegistry, keystore: Path, tmp_pa
             return done
 
     with pytest.raises(KeystoreError):
-        repair(ApiKeyRegistry(Swapped(keystore)))
+        repair(ApiKeys(Swapped(keystore)))
     assert mode(precious) == 0o644
 
 

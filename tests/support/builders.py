@@ -193,7 +193,7 @@ def secret_bag(
     alias: str,
     value: bytes,
     *extra: bytes,
-    password: str = PASSWORDS.entries,
+    password: str = PASSWORDS.entries.reveal(),
     iv: bytes = IV,
     algorithm: bytes = b"",
 ) -> bytes:
@@ -203,7 +203,7 @@ def secret_bag(
     return shrouded_bag(algorithm or pbes2(iv=iv), ciphertext, *attributes)
 
 
-def des3_bag(alias: str, value: bytes, *, password: str = PASSWORDS.entries) -> bytes:
+def des3_bag(alias: str, value: bytes, *, password: str = PASSWORDS.entries.reveal()) -> bytes:
     """Return a secret's bag as an old JDK writes it."""
     ciphertext = des3_encrypt(secret_plaintext(value), password)
     return shrouded_bag(pbe_3des(), ciphertext, friendly_name(alias), local_key_id())
@@ -223,12 +223,14 @@ def encrypted_info(algorithm: bytes, ciphertext: bytes, *, kind: bytes = ENCRYPT
     return der.sequence(kind, der.element(der.CONTEXT_0, der.sequence(der.integer(0), inner)))
 
 
-def aes_info(*bags: bytes, password: str = PASSWORDS.store, algorithm: bytes = b"") -> bytes:
+def aes_info(
+    *bags: bytes, password: str = PASSWORDS.store.reveal(), algorithm: bytes = b""
+) -> bytes:
     """Return a ContentInfo with *bags* under PBES2, whatever *algorithm* is written."""
     return encrypted_info(algorithm or pbes2(), aes_encrypt(der.sequence(*bags), password))
 
 
-def des3_info(*bags: bytes, password: str = PASSWORDS.store) -> bytes:
+def des3_info(*bags: bytes, password: str = PASSWORDS.store.reveal()) -> bytes:
     """Return a ContentInfo with *bags* under 3DES."""
     return encrypted_info(pbe_3des(), des3_encrypt(der.sequence(*bags), password))
 
@@ -243,7 +245,7 @@ def mac_data(
 ) -> bytes:
     """Return the MacData of *safe*; *count* is written instead of *iterations*."""
     size = hashlib.new(hash_name).digest_size
-    key = pkcs12_kdf(PASSWORDS.store, 3, KdfParameters(salt, iterations, hash_name), size)
+    key = pkcs12_kdf(PASSWORDS.store.reveal(), 3, KdfParameters(salt, iterations, hash_name), size)
     digest = hmac.digest(key, safe, hash_name)
     return seal_around(
         der.sequence(HASHES[hash_name], der.NULL),
@@ -263,7 +265,7 @@ def pbmac1_data(
 ) -> bytes:
     """Return a MacData with PBMAC1 (RFC 9579); an empty *key_length* is left out."""
     size = int.from_bytes(key_length[2:], "big") or 32
-    key = pbkdf2_key(PASSWORDS.store, prf, size, iterations)
+    key = pbkdf2_key(PASSWORDS.store.reveal(), prf, size, iterations)
     kdf = pbkdf2(der.integer(iterations), key_length=key_length, prf=HMACS[prf])
     scheme = der.sequence(kdf, der.sequence(HMACS[hash_name], der.NULL))
     digest = hmac.digest(key, safe, hash_name)

@@ -26,7 +26,7 @@ COMMAND = [sys.executable, "-P", "-c", PROGRAM]
 TRACED = (
     "openat,read,write,close,newfstatat,fstat,flock,getdents64,access,faccessat2,listxattr,"
     "flistxattr,getxattr,fgetxattr,setxattr,fsetxattr,fchown,fchmod,fsync,rename,unlink,mkdir,chmod,"
-    "pread64,pwrite64,fcntl,fdatasync,ftruncate,link"
+    "pread64,pwrite64,fcntl,fdatasync,ftruncate,link,renameat2,lseek"
 )
 OUTPUT = {"1", "2"}
 LINE = re.compile(r"^\d+ +(?:\+\+\+|---|(\w+)\((.*))")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from fields import fields
 from metricshub_apikey.keys.metadata import Metadata
 from proxies import METRICSHUB, SERVICE, Proxy, Stage
 from servers import Gateway, ask, wait_until
@@ -192,7 +193,7 @@ def check_revocation(stage: Stage, proxy: Proxy) -> None:
     reply = proxy.ask(key=key)
     assert reply.status == 401
     assert 'error="invalid_token"' in reply.headers["WWW-Authenticate"]
-    stage.registry.create("doomed", metadata=Metadata(roles=("writer",)))
+    stage.registry.create("doomed", **fields(Metadata(roles=("writer",))))
     assert proxy.ask(key=key).status == 401
 
 

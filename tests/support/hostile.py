@@ -46,7 +46,9 @@ MAX_MEMORY = 200_000_000
 def stock_secret(name: str, value: bytes | str, *extra: bytes, algorithm: bytes = b"") -> bytes:
     """Return the bag of an entry under the published password; *extra* are more attributes."""
     data = value.encode() if isinstance(value, str) else value
-    return secret_bag(name, data, *extra, password=STOCK_PASSWORDS.entries, algorithm=algorithm)
+    return secret_bag(
+        name, data, *extra, password=STOCK_PASSWORDS.entries.reveal(), algorithm=algorithm
+    )
 
 
 def stock_mac(
@@ -59,7 +61,9 @@ def stock_mac(
 ) -> bytes:
     """Return a correct MacData for *iterations*, in which *count* is written."""
     size = hashlib.new(hash_name).digest_size
-    key = pkcs12_kdf(STOCK_PASSWORDS.store, 3, KdfParameters(salt, iterations, hash_name), size)
+    key = pkcs12_kdf(
+        STOCK_PASSWORDS.store.reveal(), 3, KdfParameters(salt, iterations, hash_name), size
+    )
     return builders.seal_around(
         der.sequence(builders.HASHES[hash_name], der.NULL),
         hmac.digest(key, safe, hash_name),
@@ -70,7 +74,7 @@ def stock_mac(
 
 def stock_pbmac1(safe: bytes, size: int, count: bytes = ONE) -> bytes:
     """Return a correct PBMAC1 whose key has *size* bytes."""
-    key = builders.pbkdf2_key(STOCK_PASSWORDS.store, "sha256", size)
+    key = builders.pbkdf2_key(STOCK_PASSWORDS.store.reveal(), "sha256", size)
     kdf = builders.pbkdf2(count, key_length=der.integer(size))
     scheme = der.sequence(kdf, der.sequence(builders.HMACS["sha256"], der.NULL))
     return builders.seal_around(

@@ -25,9 +25,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from metricshub_apikey import ApiKeyRegistry, Keystore
+from fields import fields
+from metricshub_apikey import ApiKeys, Policy
 from metricshub_apikey.keys.metadata import Metadata
+from metricshub_apikey.keystore.keystore import Keystore
 from places import PROJECT
+from ruled import RuledKeys
 from servers import Gateway, Server, ask, free_port, program, running, serving, wait_until
 
 DOCS = PROJECT / "docs" / "gateway"
@@ -41,8 +44,13 @@ POLICY = """
 allow = ["GET /public/**"]
 [roles.writer]
 allow = ["* /**"]
+tools = ["*"]
 [roles.agent]
 allow = ["* /mcp", "GET /sse", "POST /mcp/message"]
+tools = ["*"]
+[roles.looker]
+allow = ["* /mcp", "GET /sse", "POST /mcp/message"]
+tools = ["count_*"]
 [rate_limit]
 requests_per_minute = 30
 burst_per_second = 30
@@ -168,9 +176,9 @@ class Stage:
     _seen: list[int] = field(default_factory=lambda: [1])
 
     @property
-    def registry(self) -> ApiKeyRegistry:
+    def registry(self) -> ApiKeys:
         """The keys."""
-        return ApiKeyRegistry(Keystore(self.keystore))
+        return ApiKeys(Keystore(self.keystore))
 
     def received(self) -> list[dict[str, Any]]:
         """Return the requests that have reached the upstream since this was last asked."""
@@ -189,12 +197,12 @@ def staged(folder: Path, upstream_program: Path = UPSTREAM) -> Iterator[Stage]:
     keystore = folder / "security" / "metricshub-keystore.p12"
     keystore.parent.mkdir()
     keystore.with_name("apikey.toml").write_text(POLICY)
-    registry = ApiKeyRegistry(Keystore(keystore))
+    registry = RuledKeys(Keystore(keystore), Policy.none())
     made = {
-        alias: registry.create(alias, metadata=Metadata(roles=roles))
+        alias: registry.create(alias, **fields(Metadata(roles=roles)))
         for alias, roles in KEYS.items()
     }
-    keys = {alias: one.key or "" for alias, one in made.items()}
+    keys = {alias: one.secret.reveal() or "" for alias, one in made.items()}
     files = certificate(folder)
     with (
         running([sys.executable, str(upstream_program), *map(str, files)]) as upstream,

@@ -21,8 +21,9 @@ PROGRAM = """
 import csv, difflib, json, os, platformdirs, rich.console, rich.table, rich.text, shlex, signal
 import socket, sqlite3, sys, time, tomllib, unicodedata, uuid, yaml
 from metricshub_apikey import __main__
-from metricshub_apikey.cli.commands import apply, keys, policy, removal, review, rotation
-from metricshub_apikey.cli.commands import shell, verify
+from metricshub_apikey.cli.commands import apply, check, completion, create, edit
+from metricshub_apikey.cli.commands import list, log, path, policy, prune, revoke, rotate
+from metricshub_apikey.cli.commands import scan, show, verify
 
 def command():
     requests = socket.socket(fileno=0)

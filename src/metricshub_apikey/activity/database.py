@@ -19,7 +19,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from metricshub_apikey.errors import ActivityError, UnsafeLocationError
-from metricshub_apikey.files import ownership, private, reading, replacing
+from metricshub_apikey.files import ownership, private, reading
+from metricshub_apikey.files.temporary import new_name
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,7 +49,7 @@ CREATE TABLE event (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, actor TEXT NOT 
 CREATE TABLE use (fingerprint TEXT PRIMARY KEY, alias TEXT NOT NULL,
     first INTEGER NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};
-COMMIT; PRAGMA journal_mode = WAL;
+COMMIT;
 """
 KIND = "SELECT * FROM pragma_application_id, pragma_user_version"
 ADD_EVENT = """
@@ -142,7 +143,9 @@ class ActivityLog:
                 _make(self.path)
             _check_file(self.path, os.W_OK)
             with _opened(self.path, "rw") as database:
-                database.execute("PRAGMA synchronous = NORMAL")
+                # With a rollback journal less than FULL could damage it when the power fails.
+                wal = database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+                database.execute(f"PRAGMA synchronous = {'NORMAL' if wal else 'FULL'}")
                 database.execute("BEGIN IMMEDIATE")
                 database.executemany(statement, map(_bound, rows))
                 database.execute("COMMIT")
@@ -184,7 +187,7 @@ def _guarded(path: str, done: str) -> Iterator[None]:
     except ImportError as error:
         raise ActivityError(f"{failed}: this Python has no SQLite.") from error
     except UnsafeLocationError as error:
-        raise ActivityError(error.at(path).message, hint=error.hint) from error
+        raise ActivityError(error.message, hint=error.hint) from error
     except PermissionError as error:
         denied = f"Access denied to {path}."
         raise ActivityError(denied, hint=ownership.access_hint(path)) from error
@@ -213,13 +216,10 @@ def _check_file(path: str, right: int) -> None:
 def _make(path: str) -> None:
     """Make the database whole: when others see it, it has its mode and its tables."""
     # Processes that turn one empty file into a database in WAL mode get in each other's way.
-    import sqlite3
-
-    temporary = replacing.temporary_name(path, os.urandom)
+    temporary = new_name(path, os.urandom)
     os.close(private.create_private(temporary))
     try:
-        with contextlib.closing(sqlite3.connect(temporary)) as database:
-            database.executescript(SCHEMA)
+        _fill(temporary)
         try:
             os.link(temporary, path)
         except FileExistsError:  # somebody was quicker
@@ -229,6 +229,28 @@ def _make(path: str) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _fill(temporary: str) -> None:
+    """Make the tables, with a WAL, or a rollback journal where there is no shared memory."""
+    import sqlite3
+
+    try:
+        _fill_with(temporary, "WAL")
+    except sqlite3.OperationalError:  # some network and FUSE file systems cannot map files
+        for rest in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary + rest)
+        os.truncate(temporary, 0)
+        _fill_with(temporary, "DELETE")
+
+
+def _fill_with(temporary: str, journal: str) -> None:
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(temporary)) as database:
+        database.executescript(f"{SCHEMA} PRAGMA journal_mode = {journal};")
+        database.execute(KIND).fetchone()
 
 
 @contextlib.contextmanager
@@ -250,8 +272,8 @@ def _opened(path: str, how: str) -> Iterator[sqlite3.Connection]:
 def _state(path: str) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
     """Return what changes when somebody writes: of the database, and of its WAL unless empty."""
     _check_file(path, os.R_OK)
-    log = ownership.stat_if_there(f"{path}-wal")
-    pending = reading.identity(log) if log and log.st_size else None
+    logs = (ownership.stat_if_there(f"{path}-{log}") for log in ("wal", "journal"))
+    pending = next((reading.identity(log) for log in logs if log and log.st_size), None)
     return reading.identity(os.lstat(path)), pending
 
 

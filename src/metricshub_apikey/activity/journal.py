@@ -1,4 +1,4 @@
-"""Telling whoever keeps the record who did what to which key."""
+"""Who did what to which key, told to the record once it is done."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from metricshub_apikey.errors import ActivityError
 from metricshub_apikey.keys.api_key import ApiKey
 
 if TYPE_CHECKING:
-    from .database import Event
+    from .database import ActivityLog, Event
 
 UNKNOWN = "unknown"
 
 
 def ignore_events(events: Sequence[Event]) -> None:
-    """Record nothing; the default of those who keep no record."""
+    """Record nothing; the default where no record is kept."""
+
+
+def no_history(fingerprint: str) -> Sequence[Event]:
+    """Know nothing of a key; the default where no record is kept."""
+    del fingerprint
+    return ()
 
 
 class Journal:
@@ -26,16 +33,47 @@ class Journal:
         self,
         actor: str | Callable[[], str] | None = None,
         record: Callable[[Sequence[Event]], None] = ignore_events,
+        history: Callable[[str], Sequence[Event]] = no_history,
     ) -> None:
         """
         Write for *actor*.
 
         Args:
-            actor: As `user@host`, or what returns that; None where nobody knows.
+            actor: As `user@host`, or what returns that; None where it is unknown.
             record: Takes what was done, once it is on the disk.
+            history: Returns what was done to a key, by its fingerprint.
         """
         self._actor = actor
         self._record = record
+        self.history = history
+
+    @classmethod
+    def of(
+        cls, log: ActivityLog, actor: Callable[[], str], notify: Callable[[str], None]
+    ) -> Journal:
+        """
+        Write into *log*; what is done is done, so a failure is only a note.
+
+        Args:
+            log: The activity database.
+            actor: Returns who it is, as `user@host`.
+            notify: Takes notes for the user, each a sentence.
+        """
+
+        def record(events: Sequence[Event]) -> None:
+            try:
+                log.record(events)
+            except ActivityError as error:
+                notify(f"This is done, but not in the log: {error.message}")
+
+        def history(fingerprint: str) -> Sequence[Event]:
+            try:
+                return log.history(fingerprint)
+            except ActivityError as error:
+                notify(error.message)
+                return ()
+
+        return cls(actor, record, history)
 
     @cached_property
     def actor(self) -> str | None:
@@ -62,7 +100,7 @@ class Journal:
                 self.actor or UNKNOWN,
                 action,
                 key.alias,
-                key.key and fingerprint(key.key),
+                fingerprint(key.secret.reveal()) if key.secret else None,
                 details,
             )
             for action, keys in done.items()

@@ -29,7 +29,7 @@ def complete_alias(
     from click.shell_completion import CompletionItem
 
     try:
-        aliases = context.ensure_object(Session).quiet_registry().aliases()
+        aliases = context.ensure_object(Session).quiet_keys().aliases()
     except ApiKeyError:
         return []
     begun = incomplete.lower()
@@ -54,13 +54,3 @@ def complete_role(
     except ApiKeyError:
         return []
     return [CompletionItem(role) for role in roles if role.startswith(incomplete)]
-
-
-def script(command: click.Command, shell: str) -> str:
-    """Return what *shell* must read to complete *command*."""
-    from click.shell_completion import get_completion_class
-
-    complete = get_completion_class(shell)
-    if complete is None:
-        raise ValueError(shell)
-    return complete(command, {}, "apikey", VARIABLE).source()

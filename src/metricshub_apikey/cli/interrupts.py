@@ -16,7 +16,7 @@ from metricshub_apikey.files.signals import SIGNALS
 
 
 class Interrupted(BaseException):
-    """Somebody asked the command to end, by the signal *number*."""
+    """A user or the system asked the command to end, by the signal *number*."""
 
     def __init__(self, number: int) -> None:
         super().__init__("The command was interrupted.")
@@ -52,7 +52,7 @@ class Interrupts:
         if self._held and not self.exit_code:
             self.exit_code = 128 + number
         else:
-            self.ignore()  # whoever asks again means it
+            self.ignore()  # a second signal is meant
             raise Interrupted(number)
 
 

@@ -1,11 +1,12 @@
 """
 The command `apikey` itself, and the one place where errors become words and exit codes.
 
-Its commands are in the other modules here, a family in each; one is imported when it is named.
+Each command is in the module of its name in `cli.commands`, which is imported when it is named.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -15,42 +16,58 @@ import click
 
 from metricshub_apikey import __version__
 from metricshub_apikey.errors import ApiKeyError, InvalidArgumentError, ReaderGoneError
+from metricshub_apikey.formats.visible import escape
 
+from .completion import VARIABLE
 from .interrupts import Interrupted, forbid_core_dumps
 from .options import CommandGroup, common_options
-from .output import Form, Output, escape, output_failed
+from .output import Form, Output, output_failed, show_text
 from .session import Session
 
 ASKS_FOR_JSON = r"(--output[ =]|-q*o ?)json|--output=json .*|-q*ojson .*"
 
-HOMES = {
-    "apply": "apply",
-    "check": "review",
-    "completion": "shell",
-    "create": "keys",
-    "edit": "keys",
-    "list": "keys",
-    "log": "review",
-    "path": "shell",
-    "policy": "policy",
-    "prune": "removal",
-    "revoke": "removal",
-    "rotate": "rotation",
-    "scan": "review",
-    "serve": "serve",
-    "show": "keys",
-    "verify": "verify",
-}
-"""Which module has which command."""
+COMMANDS = (
+    "apply",
+    "check",
+    "completion",
+    "create",
+    "edit",
+    "list",
+    "log",
+    "path",
+    "policy",
+    "prune",
+    "revoke",
+    "rotate",
+    "scan",
+    "serve",
+    "show",
+    "verify",
+)
+"""Each is in the module of its name in `cli.commands`."""
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    del parameter
+    if value and not context.resilient_parsing:
+        show_text(f"{context.find_root().info_name} {__version__}")
+        context.exit()
 
 
 @click.group(
     cls=CommandGroup,
-    homes=HOMES,
+    modules=COMMANDS,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @common_options(Form.CSV, Form.PROMETHEUS, Form.NAGIOS)
 @click.pass_context
 def apikey(context: click.Context) -> None:
@@ -61,7 +78,7 @@ def apikey(context: click.Context) -> None:
     installation that apikey belongs to, of /opt/metricshub, or of your own data folder.
     """
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        show_text(context.get_help())
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -92,19 +109,33 @@ def _run(session: Session, arguments: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = apikey.main(list(arguments), "apikey", standalone_mode=False, obj=session)
-    except (ReaderGoneError, SystemExit):  # SystemExit: Click's help, and nobody reads it
+        session.check_confirmed()
+    except (ReaderGoneError, SystemExit):  # SystemExit: Click has completed a word
         return 0
     except ApiKeyError as error:
         session.out.error(error)
         return 1
     except click.UsageError as error:
         return _wrong_usage(error, arguments)
-    except OSError as error:  # from Click, which prints help without us
-        if error.filename is not None:
+    except OSError as error:
+        gone = _no_folder()
+        if gone is None and VARIABLE not in os.environ:
             raise
-        session.out.error(output_failed(error))
+        # Click answers a shell that completes a word, and does nothing else then.
+        session.out.error(gone or output_failed(error))
         return 1
     return code or 0
+
+
+def _no_folder() -> ApiKeyError | None:
+    """Return the error of a working directory that was deleted; None if it is there."""
+    try:
+        os.getcwd()
+    except OSError:
+        return InvalidArgumentError(
+            "The current directory does not exist any more.", hint="Change to another one: cd"
+        )
+    return None
 
 
 def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> int:

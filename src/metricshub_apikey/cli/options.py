@@ -10,17 +10,11 @@ from typing import Any, TypeVar
 import click
 
 from metricshub_apikey.errors import InvalidArgumentError
-from metricshub_apikey.keys.expiry import (
-    after,
-    instants,
-    parse_date_time,
-    parse_duration,
-    text,
-    utc_text,
-)
+from metricshub_apikey.keys.durations import parse_duration
+from metricshub_apikey.keys.expiry import after, instants, parse_date_time, text, utc_text
 
 from .completion import complete_role
-from .output import Form
+from .output import Form, show_text
 from .session import Session
 
 MAX_LOCK_TIMEOUT = 86_400
@@ -40,8 +34,26 @@ class UsageFailure(click.UsageError):
         super().__init__(error.message, context)
 
 
-class Command(click.Command):
-    """A command for which an argument nobody could use is wrong usage."""
+def _show_help(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    del parameter
+    if value and not context.resilient_parsing:
+        show_text(context.get_help())
+        context.exit()
+
+
+class _Helpful(click.Command):
+    """A command whose help is printed as results are: standard output may fail."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return the option --help."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+class Command(_Helpful):
+    """A command for which an argument that cannot be used is wrong usage."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the body."""
@@ -70,33 +82,31 @@ class Command(click.Command):
                     )
 
 
-class CommandGroup(click.Group):
+class CommandGroup(_Helpful, click.Group):
     """A group of such commands; the module with a command is imported when it is named."""
 
     command_class = Command
 
-    def __init__(self, *args: Any, homes: dict[str, str] | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: Any, modules: Sequence[str] = (), **kwargs: Any) -> None:  # noqa: ANN401
         """
-        Do as Click does.
+        Like Click's group, but with commands that are imported when they are named.
 
         Args:
             args: As Click wants them.
-            homes: Command names, and the module of the package `cli` that has each.
+            modules: Names of commands, each the name of its module in `cli.commands`.
             kwargs: As Click wants them.
         """
         super().__init__(*args, **kwargs)
-        self._homes = homes or {}
+        self._modules = frozenset(modules)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, those that are not imported yet among them."""
-        return sorted({*super().list_commands(ctx), *self._homes})
+        return sorted({*super().list_commands(ctx), *self._modules})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, imported now if need be."""
-        if cmd_name in self._homes and cmd_name not in self.commands:
-            home = import_module(f".commands.{self._homes[cmd_name]}", __package__)
-            for name in home.COMMANDS:
-                self.add_command(name)
+        if cmd_name in self._modules and cmd_name not in self.commands:
+            self.add_command(import_module(f".commands.{cmd_name}", __package__).command)
         return super().get_command(ctx, cmd_name)
 
 

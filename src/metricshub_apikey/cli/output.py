@@ -1,7 +1,7 @@
 """
 The two streams: results on standard output, everything else on standard error.
 
-Text that comes out of a keystore or from an argument is never shown raw: see `escape`.
+`Output.show` is the one place where text, bare values, JSON and the other forms are told apart.
 """
 
 from __future__ import annotations
@@ -10,44 +10,34 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from metricshub_apikey.errors import ApiKeyError, OutputError, ReaderGoneError
+from metricshub_apikey.formats.visible import escape
+
+from .result import Document, Result, Rows
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 BATCH = 10_000
 """Lines, or pieces of JSON, printed at once: neither each alone, nor all of a large keystore."""
 
 PROGRESS_AFTER_SECONDS = 1.0
 UNLIMITED_WIDTH = 250
 
-Document = dict[str, object]
+GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
 
 
-class _Visible(dict[int, str]):
-    """What to show for each character, found out when it is met for the first time."""
-
-    def __missing__(self, code: int) -> str:
-        from unicodedata import category
-
-        one = chr(code)
-        hidden = category(one) in INVISIBLE
-        self[code] = one.encode("unicode_escape").decode() if hidden else one
-        return self[code]
-
-
-def escape(raw: str) -> str:
-    """Return *raw* with everything that could move the cursor or hide as an escape sequence."""
-    return raw if raw.isprintable() else raw.translate(_Visible())
+def green(shown: str) -> str:
+    """Colour a part of a result line; `Output` takes colours away where results have none."""
+    return f"{GREEN}{shown}{PLAIN}"
 
 
 class Form(Enum):
@@ -59,6 +49,16 @@ class Form(Enum):
     CSV = "csv"
     PROMETHEUS = "prometheus"
     NAGIOS = "nagios"
+
+    @property
+    def has_all_fields(self) -> bool:
+        """Whether scripts get everything that is known of a key, in fields."""
+        return self in (Form.JSON, Form.CSV)
+
+    @property
+    def log_form(self) -> Literal["text", "json"]:
+        """How a program that goes on running logs."""
+        return "json" if self is Form.JSON else "text"
 
 
 class Output:
@@ -84,32 +84,61 @@ class Output:
         self._colors_results = terminal if color is None else color
         self._notes: list[str] = []
 
-    def green(self, shown: str) -> str:
-        """Colour a part of a result line, where results are coloured."""
-        return click.style(shown, fg="green") if self._colors_results else shown
-
-    def lines(self, lines: list[str]) -> None:
+    def show(self, result: Result, *, done: str | None = None) -> None:
         """
-        Print result lines.
+        Print a command's result in the form that was asked for.
+
+        Args:
+            result: What there is to show.
+            done: What was done before, a clause such as "The keys have been revoked": an error of
+                standard output must not hide it.
 
         Raises:
-            OutputError: Standard output does not take them.
-            ReaderGoneError: Nobody reads it any more.
+            OutputError: Standard output does not take the result.
+            ReaderGoneError: The program that read standard output has stopped.
         """
-        for batch in range(0, len(lines), BATCH):
-            self._print("\n".join(lines[batch : batch + BATCH]))
+        try:
+            self._show(result)
+        except ReaderGoneError:
+            raise
+        except OutputError as error:
+            if done is None:
+                raise
+            raise OutputError(f"{done}, but this could not be shown. {error.message}") from error
 
-    def document(self, document: Document) -> None:
-        """Print the command's JSON document, with the notes so far; raises as `lines` does."""
+    def _show(self, result: Result) -> None:
+        if self.form is Form.JSON:
+            return self._document(result.document())
+        for sentence in result.notes():
+            self.note(sentence)
+        if self.form is Form.CSV:
+            return self._table(result.rows())
+        if self.form is Form.TEXT:
+            self._lines(result.lines())
+            drawing = result.drawing(self._width)
+            return None if drawing is None else self._draw(drawing)
+        of_form = {
+            Form.QUIET: result.quiet,
+            Form.PROMETHEUS: result.prometheus,
+            Form.NAGIOS: result.nagios,
+        }
+        return self._lines(of_form[self.form]())
+
+    def _lines(self, lines: list[str]) -> None:
+        for batch in range(0, len(lines), BATCH):
+            self.write("\n".join(lines[batch : batch + BATCH]))
+
+    def _document(self, document: Document) -> None:
         import json
 
         encoder = json.JSONEncoder(indent=2)
         chunks = encoder.iterencode({**document, "notes": self._notes})
         while batch := "".join(islice(chunks, BATCH)):
-            self._print(batch, end="")
-        self._print("")
+            self.write(batch, end="")
+        self.write("")
 
-    def _print(self, content: str, end: str = "\n") -> None:
+    def write(self, content: str, end: str = "\n") -> None:
+        """Print text on standard output as it is; raises as `show` does."""
         if sys.stdout is None:
             raise OutputError("Standard output is closed.")
         try:
@@ -117,53 +146,36 @@ class Output:
         except OSError as error:
             raise output_failed(error) from error
 
-    def table(self, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-        """Print comma-separated values (RFC 4180); raises as `lines` does."""
+    def _table(self, table: Rows) -> None:
+        """Print comma-separated values (RFC 4180)."""
         import csv
         from io import StringIO
 
         text = StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-        self._print(text.getvalue(), end="")
+        writer.writerow(table.header)
+        writer.writerows(table.rows)
+        self.write(text.getvalue(), end="")
 
-    def width(self) -> int:
-        """Return how many columns a table may have; where nobody looks, it need not be narrow."""
+    def _width(self) -> int:
+        """Return how many columns a table may have; a file need not be narrow."""
         if sys.stdout is None or (not sys.stdout.isatty() and "COLUMNS" not in os.environ):
             return UNLIMITED_WIDTH
         import shutil
 
         return shutil.get_terminal_size().columns
 
-    def render(self, drawn: RenderableType) -> None:
-        """Print what Rich draws; raises as `lines` does."""
-        from io import StringIO
+    def _draw(self, drawing: RenderableType) -> None:
+        from .table import drawn
 
-        from rich.console import Console
-
-        class Text(StringIO):
-            encoding = sys.stdout.encoding if sys.stdout else "utf-8"  # which lines it can draw
-
-        text = Text()
-        console = Console(
-            file=text,
-            width=self.width(),
-            force_terminal=self._colors_results,
-            color_system="standard" if self._colors_results else None,
-            no_color=not self._colors_results,
-            height=UNLIMITED_WIDTH,  # without one, Rich takes a dumb terminal for 80 columns wide
-            legacy_windows=False,
-            highlight=False,
-            emoji=False,
-        )
-        console.print(drawn)
-        lines = [line.rstrip() for line in text.getvalue().split("\n")]
-        self._print("\n".join(lines).strip("\n"))
+        encoding = sys.stdout.encoding if sys.stdout else "utf-8"
+        self.write(drawn(drawing, self._width(), encoding, color=self._colors_results))
 
     def can_ask(self) -> bool:
-        """Return whether there is somebody at a terminal who could answer."""
-        return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+        """Return whether a user at a terminal could answer a question."""
+        return self.form is not Form.JSON and all(
+            stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)
+        )
 
     def ask(self, question: str) -> bool:
         """Ask on standard error, and return whether the answer is yes; the default is no."""
@@ -172,9 +184,16 @@ class Output:
         except click.Abort:
             return False
 
-    def note(self, sentence: str) -> None:
-        """Tell the user something that is worth knowing and no error."""
-        self._aside("Note", sentence)
+    def note(self, sentence: str, *, minor: bool = False) -> None:
+        """
+        Tell the user something that is worth knowing and not an error.
+
+        Args:
+            sentence: What the user should know.
+            minor: Leave it out of bare values: cron would mail it every night.
+        """
+        if not (minor and self.form is Form.QUIET):
+            self._aside("Note", sentence)
 
     def warn(self, sentence: str) -> None:
         """Tell the user something to act on, though the command succeeds."""
@@ -182,13 +201,13 @@ class Output:
 
     def warn_late(self, sentence: str) -> None:
         """Warn when the result, with all notes, has been printed."""
-        self.tell(click.style("Warning:", fg="yellow") + f" {escape(sentence)}")
+        self._tell(click.style("Warning:", fg="yellow") + f" {escape(sentence)}")
 
     def _aside(self, kind: str, sentence: str) -> None:
         if self.form is Form.JSON:
             self._notes.append(sentence)
         else:
-            self.tell(click.style(f"{kind}:", fg="yellow") + f" {escape(sentence)}")
+            self._tell(click.style(f"{kind}:", fg="yellow") + f" {escape(sentence)}")
 
     def error(self, error: ApiKeyError) -> None:
         """Tell the user why the command failed."""
@@ -196,14 +215,18 @@ class Output:
             import json
 
             told = {"code": error.code, "message": error.message, "hint": error.hint}
-            return self.tell(json.dumps({"error": told}))
-        self.tell(click.style(f"Error: {escape(error.message)}", fg="red"))
+            return self._tell(json.dumps({"error": told}))
+        self._tell(click.style(f"Error: {escape(error.message)}", fg="red"))
         if error.hint:
-            self.tell(f"Hint: {escape(error.hint)}")
+            self._tell(f"Hint: {escape(error.hint)}")
         return None
 
     def tell(self, line: str) -> None:
-        """Print a line on standard error, as it is."""
+        """Print a line for people on standard error, as it is; in JSON it is left out."""
+        if self.form is not Form.JSON:
+            self._tell(line)
+
+    def _tell(self, line: str) -> None:
         # Where standard error is gone too, the exit code is all that is left.
         try:
             click.echo(line, err=True, color=self._color)
@@ -264,6 +287,12 @@ class _Bar:
 
     def close(self) -> None:
         self._progress.stop()
+
+
+def show_text(text: str) -> None:
+    """Print the help or the version, which have one form only; raises as `Output.show` does."""
+    if sys.stdout is not None:
+        Output(Form.TEXT, color=None).write(text)
 
 
 def output_failed(error: OSError) -> OutputError:

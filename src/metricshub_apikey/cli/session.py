@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
@@ -17,6 +16,7 @@ from metricshub_apikey.errors import (
     InvalidArgumentError,
     MissingExtraError,
     NotAgreedError,
+    NotConfirmedError,
     PasswordError,
     PolicyError,
 )
@@ -26,12 +26,11 @@ from metricshub_apikey.keystore.keystore import LOCK_TIMEOUT, Keystore, ignore_n
 from metricshub_apikey.keystore.location import Location, find_keystore
 from metricshub_apikey.keystore.passwords import STANDARD_INPUT, read_passwords
 from metricshub_apikey.keystore.server_zone import ServerZone, server_zone
-from metricshub_apikey.policy.rules import STOCK, Policy
-from metricshub_apikey.registry.api_keys import ApiKeyRegistry, utc_now
+from metricshub_apikey.policy.rules import Policy
+from metricshub_apikey.registry.api_keys import ApiKeys, utc_now
 
 from .interrupts import Interrupts
 from .output import Form, Output
-from .views import NO_USAGE, View
 
 if TYPE_CHECKING:
     from metricshub_apikey.activity.database import ActivityLog, Event
@@ -63,6 +62,7 @@ class Session:
         self.output: str = "text"
         self.quiet: bool = False
         self._events: list[Event] = []
+        self._unconfirmed: list[NotConfirmedError] = []
 
     @cached_property
     def out(self) -> Output:
@@ -78,26 +78,27 @@ class Session:
         return find_keystore(self.keystore, environ=os.environ, launcher=launcher)
 
     @cached_property
-    def registry(self) -> ApiKeyRegistry:
-        """The API keys in that keystore, to be read or removed: no policy keeps one from that."""
-        return self._open(STOCK)
+    def keys(self) -> ApiKeys:
+        """The API keys in that keystore."""
+        return ApiKeys(
+            self.keystore_file,
+            clock=lambda: self.now.instant,
+            zone=self.zone,
+            journal=self.journal,
+            notify=self.out.note,
+        )
 
     @cached_property
-    def issuing_registry(self) -> ApiKeyRegistry:
-        """The same, to be given keys that keep the policy."""
-        return self._open(self.policy, clock=lambda: self.now.instant)
+    def journal(self) -> Journal:
+        """Who does what, kept until the result is handed out; see `record_events`."""
+        return Journal(lambda: caller(os.environ), self._events.extend, self.history)
 
     @cached_property
     def policy(self) -> Policy:
         """The rules in force."""
-        from metricshub_apikey.policy.location import find_policy
+        from metricshub_apikey.policy.location import in_force
 
-        path = find_policy(self.policy_file, self.location.path, os.environ)
-        if path is None:
-            return STOCK
-        from metricshub_apikey.policy.file import load
-
-        return load(path)
+        return in_force(self.policy_file, self.location.path, os.environ)
 
     def policy_or_error(self) -> Policy | PolicyError:
         """Return the rules in force, or why they cannot be read."""
@@ -149,6 +150,16 @@ class Session:
 
         return RedisRecord(state)
 
+    def check_confirmed(self) -> None:
+        """
+        Raise what the disk said of a change; call it when its result, perhaps a key, is handed out.
+
+        Raises:
+            NotConfirmedError: The change is in place, but not confirmed.
+        """
+        for error in self._unconfirmed:
+            raise error
+
     def record_events(self) -> None:
         """Write down what was done; call it when its result, perhaps a key, is handed out."""
         events = self._events[:]
@@ -159,7 +170,7 @@ class Session:
         except ActivityError as error:
             self.out.warn_late(f"This is done, but not in the log: {error.message}")
 
-    def quiet_registry(self) -> ApiKeyRegistry:
+    def quiet_keys(self) -> ApiKeys:
         """
         Return the same for a shell that completes a word: nothing is printed or waited for.
 
@@ -169,7 +180,7 @@ class Session:
         if self._password_file is not None and not os.path.isfile(self._password_file):
             raise PasswordError("The password is not in a regular file.")
         keystore = Keystore(self.location.path, read_passwords(self._password_file, ignore_note))
-        return ApiKeyRegistry(keystore)
+        return ApiKeys(keystore)
 
     @cached_property
     def passwords(self) -> Passwords:
@@ -177,29 +188,20 @@ class Session:
         return read_passwords(self._password_file, self.out.warn)
 
     @cached_property
-    def _keystore(self) -> Keystore:
+    def keystore_file(self) -> Keystore:
+        """That keystore, to read and to update."""
         return Keystore(
             self.location.path,
             self.passwords,
             lock_timeout=LOCK_TIMEOUT if self.lock_timeout is None else self.lock_timeout,
             notify=self.out.note,
             before_commit=self.interrupts.hold,
-        )
-
-    def _open(self, policy: Policy, *, clock: Callable[[], datetime] = utc_now) -> ApiKeyRegistry:
-        journal = Journal(lambda: caller(os.environ), self._events.extend)
-        return ApiKeyRegistry(
-            self._keystore,
-            clock=clock,
-            zone=self.zone,
-            policy=policy,
-            journal=journal,
-            notify=self.out.note,
+            unconfirmed=self._unconfirmed.append,
         )
 
     def require_terminal(self) -> None:
         """Check that there is a terminal to ask on; raises InvalidArgumentError."""
-        if self.out.form is Form.JSON or not self.out.can_ask():
+        if not self.out.can_ask():
             raise InvalidArgumentError("Without a terminal to ask on, this needs --yes.")
 
     def agree(self, question: str) -> None:
@@ -214,11 +216,6 @@ class Session:
         except ActivityError as error:
             self.out.warn(error.message)
             return ()
-
-    def view(self, *, usage: bool = False) -> View:
-        """Return what results need; with *usage* also when keys were last used."""
-        known = self.usage if usage else NO_USAGE
-        return View(self.out, self.location.path, self.now, known)
 
     def read_secret(self, name: str) -> str:
         """
@@ -241,7 +238,7 @@ class Session:
         Return standard input, for a command whose files are *named*; it may be among them as `-`.
 
         Raises:
-            InvalidArgumentError: It is, but there is none, or the password comes from there.
+            InvalidArgumentError: It is, but it is closed, or the password comes from there.
         """
         if STANDARD_INPUT in named and self._password_file == STANDARD_INPUT:
             raise InvalidArgumentError("The password and a file cannot both be standard input.")
@@ -277,7 +274,7 @@ class Session:
 
 
 def _typed(name: str) -> str:
-    """Return what somebody types unseen at the terminal; nothing, if they end the input."""
+    """Return what the user types unseen at the terminal; nothing, if the user ends the input."""
     from getpass import getpass
 
     try:

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 
 from metricshub_apikey.errors import KeystoreBusyError, UnsafeLocationError, WriteFailedError
 
-from . import private, reading, replacing
+from . import ownership, private, reading
+from .temporary import new_name
 
 RETRY_SECONDS = 0.02
 
@@ -44,9 +45,11 @@ def lock_path(path: str) -> str:
 
 
 @contextlib.contextmanager
-def hold(path: str, *, owner: tuple[int, int] | None, timeout: float) -> Iterator[None]:
+def hold(path: str, *, owner: tuple[int, int] | None, timeout: float) -> Iterator[int]:
     """
-    Hold the writers' lock of the keystore *path*.
+    Hold the writers' lock of the keystore *path*, and yield the lock file's descriptor.
+
+    The file's content is for `leftovers.Record`.
 
     Args:
         path: The keystore, symbolic links resolved.
@@ -63,9 +66,9 @@ def hold(path: str, *, owner: tuple[int, int] | None, timeout: float) -> Iterato
     descriptor = _open(path, owner)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _planted(lock_path(path))
-        _wait(descriptor, timeout)
-        yield
+            raise _planted(path)
+        _wait(path, descriptor, timeout)
+        yield descriptor
     finally:
         # What was done under the lock is done, whatever becomes of an empty file.
         with contextlib.suppress(OSError):
@@ -83,7 +86,7 @@ def _open(path: str, owner: tuple[int, int] | None) -> int:
             _make(path, owner)
         except OSError as error:
             if error.errno in PLANTED:
-                raise _planted(file) from error
+                raise _planted(path) from error
             raise
     return os.open(file, flags)
 
@@ -94,11 +97,11 @@ def _make(path: str, owner: tuple[int, int] | None) -> None:
 
     So it gets both under another name. A file that is there already is never given away.
     """
-    temporary = replacing.temporary_name(path, os.urandom)
+    temporary = new_name(path, os.urandom)
     descriptor = private.create_private(temporary)
     try:
-        if owner is not None and sys.platform != "win32":
-            os.fchown(descriptor, *owner)
+        if owner is not None:
+            ownership.give(descriptor, owner)
         with contextlib.suppress(FileExistsError):
             _name(temporary, lock_path(path))
     finally:
@@ -117,14 +120,14 @@ def _name(temporary: str, file: str) -> None:
         os.close(private.create_private(file))
 
 
-def _planted(file: str) -> UnsafeLocationError:
+def _planted(path: str) -> UnsafeLocationError:
     return UnsafeLocationError(
-        "cannot be locked: its lock file is not a regular file",
-        hint=f"Find out who put it there, then remove it: {file}",
+        f"{path} cannot be locked: its lock file is not a regular file.",
+        hint=f"Find out who put it there, then remove it: {lock_path(path)}",
     )
 
 
-def _wait(descriptor: int, timeout: float) -> None:
+def _wait(path: str, descriptor: int, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -132,12 +135,12 @@ def _wait(descriptor: int, timeout: float) -> None:
         except OSError as error:
             if error.errno not in BUSY:
                 raise WriteFailedError(
-                    f"cannot be locked: {error.strerror}",
+                    f"{path} cannot be locked: {error.strerror}.",
                     hint="Keep the keystore on a file system that supports locks.",
                 ) from error
         if time.monotonic() >= deadline:
             raise KeystoreBusyError(
-                "is being changed by another process",
+                f"{path} is being changed by another process.",
                 hint=f"Try again, or wait longer than {timeout:g} s with --lock-timeout.",
             )
         time.sleep(RETRY_SECONDS)

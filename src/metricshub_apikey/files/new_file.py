@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 
 from metricshub_apikey.errors import (
@@ -41,13 +42,13 @@ class NewFile:
         """Write *text* and a newline, which the disk may not have yet; raises OSError."""
         private.write_all(self._descriptor, f"{text}\n".encode())
 
-    def publish(self, owner: tuple[int, int] | None) -> None:
-        """Let everybody read it, and give it to user and group *owner*; raises OSError."""
+    def publish(self, owner: tuple[int, int] | None, mode: int = 0o644) -> None:
+        """Let others read it, and give it to user and group *owner*; raises OSError."""
         if sys.platform == "win32":
             return
-        os.fchmod(self._descriptor, 0o644)
         if owner is not None:
-            os.fchown(self._descriptor, *owner)
+            ownership.give(self._descriptor, owner)
+        ownership.set_mode(self._descriptor, mode)
 
     def close(self) -> None:
         """Close the file."""
@@ -64,11 +65,16 @@ class NewFile:
                 os.unlink(self.path)
 
 
-def write_public(path: str, text: str) -> None:
+def write_public(path: str, text: str, *, replace_empty: bool = False) -> None:
     """
     Write *text* to a new file that everybody may read, with the owner of its folder.
 
     The folder is made if need be, as for a new keystore.
+
+    Args:
+        path: Of the file.
+        text: What goes into it, without its last newline.
+        replace_empty: Whether an empty file that is there may go.
 
     Raises:
         OutputError: It exists, or it cannot be written.
@@ -78,6 +84,9 @@ def write_public(path: str, text: str) -> None:
         private.make_directories(folder)
     except OSError as error:
         raise OutputError(f"{path} cannot be made: {error.strerror}.") from error
+    if replace_empty and _is_empty(path):
+        _fill_empty(path, text)
+        return
     file = NewFile(path)
     try:
         file.write(text)
@@ -87,3 +96,28 @@ def write_public(path: str, text: str) -> None:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
         file.close()
+
+
+def _is_empty(path: str) -> bool:
+    """Return whether a file of no bytes is there, and no link."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0
+
+
+def _fill_empty(path: str, text: str) -> None:
+    """Put *text* into an empty file, which keeps its owner, group and mode."""
+    status = os.stat(path)
+    beside = NewFile(f"{path}.{os.getpid()}.new")
+    try:
+        beside.write(text)
+        beside.publish((status.st_uid, status.st_gid), stat.S_IMODE(status.st_mode))
+        os.replace(beside.path, path)
+        private.sync_directory(os.path.dirname(path) or ".")
+    except OSError as error:
+        beside.discard()
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
+        beside.close()

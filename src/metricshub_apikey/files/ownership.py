@@ -1,8 +1,4 @@
-"""
-Whose files these are: what a replaced file must keep, and where replacing one is not safe.
-
-The errors raised on purpose lack their subject, the path: see `KeystoreError.at`.
-"""
+"""Whose files these are: what a replaced file must keep, and where replacing one is not safe."""
 
 from __future__ import annotations
 
@@ -11,12 +7,19 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from metricshub_apikey.errors import UnsafeLocationError, WriteFailedError
 
 MUST_KEEP = ("system.", "user.", "security.selinux")
 """Extended attributes without which others may lose access to the file: ACL, SELinux label."""
+
+REFUSED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What a file system answers that has no modes or owners of its own."""
+
+GET_FLAGS = 0x80086601
+IMMUTABLE = 0x10
+"""`FS_IOC_GETFLAGS` and `FS_IMMUTABLE_FL` of Linux (`man 2 ioctl_iflags`)."""
 
 TOO_MUCH = stat.S_IRWXO | stat.S_IWGRP
 """What nobody but its owner needs of a keystore: its permissions are what protects it."""
@@ -50,14 +53,14 @@ def check_directory(path: str, *others: str) -> None:
     if directory.st_mode & stat.S_IWOTH:
         if not directory.st_mode & stat.S_ISVTX:
             raise UnsafeLocationError(
-                "is not changed: everybody may replace files in its directory",
+                f"{path} is not changed: everybody may replace files in its directory.",
                 hint=f"Take that right away: chmod o-w {name}",
             )
         found = [file, *(stat_if_there(other) for other in others)]
         if any(status and status.st_uid != os.geteuid() for status in found):
             raise UnsafeLocationError(
-                "is not changed: everybody may write to its directory, and it or its lock file "
-                "belongs to somebody else",
+                f"{path} is not changed: everybody may write to its directory, and it or its lock "
+                "file belongs to somebody else.",
                 hint="Keep the keystore in a directory of its own.",
             )
     trusted = {0, os.geteuid()}
@@ -65,7 +68,7 @@ def check_directory(path: str, *others: str) -> None:
         trusted.add(file.st_uid)
     if directory.st_uid not in trusted and (file is not None or not _is_root()):
         raise UnsafeLocationError(
-            "is not changed: its directory belongs to somebody else",
+            f"{path} is not changed: its directory belongs to somebody else.",
             hint=f"Give the directory to the keystore's owner: chown … {name}",
         )
 
@@ -88,7 +91,8 @@ def check_link(named: str, path: str) -> None:
     target = stat_if_there(path)
     if link.st_uid not in {0, os.geteuid(), target.st_uid if target else 0}:
         raise UnsafeLocationError(
-            "is not changed: it is a link of somebody else's to a file that is not theirs",
+            f"{named} is not changed: it is a link of somebody else's to a file that is not "
+            "theirs.",
             hint=f"Find out who made the link, or name the file itself: {path}",
         )
 
@@ -186,8 +190,8 @@ def dress(descriptor: int, path: str, old: os.stat_result | None) -> None:
         return
     if old is None:
         if owner := owner_for(path):
-            os.fchown(descriptor, *owner)
-        os.fchmod(descriptor, 0o600)
+            give(descriptor, owner)
+        set_mode(descriptor, 0o600)
         return
     new = os.fstat(descriptor)
     if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
@@ -195,11 +199,61 @@ def dress(descriptor: int, path: str, old: os.stat_result | None) -> None:
             os.fchown(descriptor, old.st_uid, old.st_gid)
         except OSError as error:
             raise WriteFailedError(
-                "is not changed: its owner and group could not be kept",
+                f"{path} is not changed: its owner and group could not be kept.",
                 hint="Run the command as the file's owner or as root.",
             ) from error
     _copy_attributes(path, descriptor)
-    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+    mode = stat.S_IMODE(old.st_mode)
+    if not set_mode(descriptor, mode) and stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+        raise WriteFailedError(
+            f"{path} is not changed: its mode could not be kept.",
+            hint="The file system does not let modes be changed.",
+        )
+
+
+def set_mode(file: int | str, mode: int) -> bool:
+    """
+    Give a file or directory of ours, by descriptor or path, a mode.
+
+    Returns:
+        False where the file system refuses that: many shares have no modes but those that they
+        are mounted with.
+
+    Raises:
+        OSError: It failed for another reason.
+    """
+    return _unless_refused(lambda: os.chmod(file, mode))
+
+
+def give(file: int | str, owner: tuple[int, int]) -> bool:
+    """Give a new file or directory to a user and group; returns and raises as `set_mode`."""
+    if sys.platform == "win32":
+        return False
+    return _unless_refused(lambda: os.chown(file, *owner))
+
+
+def _unless_refused(change: Callable[[], None]) -> bool:
+    try:
+        change()
+    except OSError as error:
+        if error.errno in REFUSED:
+            return False
+        raise
+    return True
+
+
+def is_immutable(descriptor: int) -> bool:
+    """Return whether the file has the attribute that keeps even root from changing it."""
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    flags = bytearray(8)
+    try:
+        fcntl.ioctl(descriptor, GET_FLAGS, flags)
+    except OSError:  # a file system without such attributes
+        return False
+    return bool(int.from_bytes(flags[:4], sys.byteorder) & IMMUTABLE)
 
 
 def _copy_attributes(path: str, descriptor: int) -> None:
@@ -215,10 +269,10 @@ def _copy_attributes(path: str, descriptor: int) -> None:
         raise
     for name in wanted.keys() | found.keys():
         if wanted.get(name) != found.get(name):
-            _set_attribute(descriptor, name, wanted.get(name))
+            _set_attribute(path, descriptor, name, wanted.get(name))
 
 
-def _set_attribute(descriptor: int, name: str, value: bytes | None) -> None:
+def _set_attribute(path: str, descriptor: int, name: str, value: bytes | None) -> None:
     """Set an extended attribute; with None take away what the directory's default gave."""
     if sys.platform != "linux":
         return
@@ -230,5 +284,5 @@ def _set_attribute(descriptor: int, name: str, value: bytes | None) -> None:
     except OSError as error:
         if name.startswith(MUST_KEEP):
             raise WriteFailedError(
-                f"is not changed: its extended attribute {name} could not be kept"
+                f"{path} is not changed: its extended attribute {name} could not be kept."
             ) from error

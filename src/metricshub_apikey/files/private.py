@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 
 from . import ownership
 from .reading import open_flags
+
+NOT_FOR_DIRECTORIES = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What a file system answers that cannot sync a directory at all."""
 
 
 def make_directories(path: str) -> None:
@@ -20,7 +24,7 @@ def make_directories(path: str) -> None:
         owner = ownership.owner_for(name)
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o700)
-            os.chmod(name, 0o700)
+            ownership.set_mode(name, 0o700)
             if owner is not None:
                 _give(name, owner)
             sync_directory(os.path.dirname(name))
@@ -30,7 +34,7 @@ def _give(directory: str, owner: tuple[int, int]) -> None:
     if sys.platform == "win32":
         return
     try:
-        os.chown(directory, *owner)
+        ownership.give(directory, owner)
     except OSError:
         os.rmdir(directory)
         raise
@@ -42,7 +46,7 @@ def create_private(path: str) -> int:
     descriptor = os.open(path, flags, 0o600)
     if sys.platform != "win32":
         try:
-            os.fchmod(descriptor, 0o600)  # whatever the umask
+            ownership.set_mode(descriptor, 0o600)  # whatever the umask
         except OSError:
             os.close(descriptor)
             os.unlink(path)
@@ -67,12 +71,26 @@ def sync(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def sync_directory(path: str) -> None:
-    """Force the directory's entries to the disk; Windows does that with the rename."""
+def sync_directory(path: str) -> bool:
+    """
+    Force the directory's entries to the disk; Windows does that with the rename.
+
+    Returns:
+        False where the file system cannot do that for a directory, as some network and virtual
+        ones cannot.
+
+    Raises:
+        OSError: It can, and it failed.
+    """
     if sys.platform == "win32":
-        return
+        return True
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in NOT_FOR_DIRECTORIES:
+            return False
+        raise
     finally:
         os.close(descriptor)
+    return True

@@ -1,9 +1,4 @@
-"""
-Reading one regular file whole.
-
-The functions do not know what is in the file. The errors they raise on purpose lack their
-subject, the path: see `KeystoreError.at`.
-"""
+"""Reading one regular file whole, whatever is in it."""
 
 from __future__ import annotations
 
@@ -13,12 +8,9 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-from metricshub_apikey.errors import (
-    LimitError,
-    NotAKeystoreError,
-)
+from metricshub_apikey.errors import LimitError, NotAKeystoreError
 
 
 class Snapshot(NamedTuple):
@@ -41,17 +33,56 @@ def identity(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def read(path: str, max_size: int) -> Snapshot | None:
+class OpenFile:
     """
-    Read a regular file whole; None if there is none.
+    A regular file that was read whole and stays open, so that its fate can be watched.
 
-    Raises:
-        NotAKeystoreError: It is a directory, a FIFO, a device or a socket.
-        LimitError: It has more than *max_size* bytes.
-        OSError: It cannot be opened or read.
+    Attributes:
+        snapshot: What was read; None where there is no file.
+        descriptor: Open for reading; None where there is no file, and on Windows, where a file
+            that is open cannot be replaced.
     """
-    with opened(path) as descriptor:
-        return None if descriptor is None else read_opened(descriptor, max_size)
+
+    def __init__(self, path: str, max_size: int) -> None:
+        """
+        Read the file at *path*.
+
+        Raises:
+            NotAKeystoreError: It is a directory, a FIFO, a device or a socket.
+            LimitError: It has more than *max_size* bytes.
+            OSError: It cannot be opened or read.
+        """
+        self.snapshot: Snapshot | None = None
+        self.descriptor = _open(path)
+        try:
+            if self.descriptor is not None:
+                self.snapshot = read_opened(self.descriptor, path, max_size)
+        except BaseException:
+            self.close()
+            raise
+        if sys.platform == "win32":
+            self.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; it was only read, so it does not matter what closing it says."""
+        if self.descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(self.descriptor)
+            self.descriptor = None
+
+
+def read(path: str, max_size: int) -> Snapshot | None:
+    """Read a regular file whole; None if there is none. Raises as `OpenFile` does."""
+    with OpenFile(path, max_size) as file:
+        return file.snapshot
 
 
 @contextlib.contextmanager
@@ -63,46 +94,58 @@ def opened(path: str) -> Iterator[int | None]:
         NotAKeystoreError: It is a socket.
         OSError: It cannot be opened.
     """
-    # Without O_NONBLOCK, opening a FIFO would wait for somebody to write into it.
-    flags = os.O_RDONLY | open_flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
-    try:
-        descriptor = os.open(path, flags)
-    except FileNotFoundError:
-        yield None
-        return
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket
-            raise NotAKeystoreError("is not a regular file") from error
-        raise
+    descriptor = _open(path)
     try:
         yield descriptor
     finally:
-        # It was only read: what was done meanwhile is done, whatever closing it says.
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
-@contextlib.contextmanager
-def kept_open(path: str) -> Iterator[int | None]:
-    """Do as `opened`, while the file is replaced; None on Windows, which would not allow that."""
-    if sys.platform == "win32":
-        yield None
-        return
-    with opened(path) as descriptor:
-        yield descriptor
+def _open(path: str) -> int | None:
+    # Without O_NONBLOCK, opening a FIFO would wait until another program writes into it.
+    flags = os.O_RDONLY | open_flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise _odd(path) from error
+        raise
 
 
-def read_opened(descriptor: int, max_size: int) -> Snapshot:
-    """Read the file behind *descriptor* from its start; raises as `read` does."""
+def read_opened(descriptor: int, path: str, max_size: int) -> Snapshot:
+    """Read the file *path* by its *descriptor*, from its start; raises as `OpenFile` does."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise NotAKeystoreError("is not a regular file")
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    with open(descriptor, "rb", closefd=False) as file:
-        data = file.read(max_size + 1) if status.st_size <= max_size else None
+        raise _odd(path)
+    data = None if status.st_size > max_size else content(descriptor, status.st_size, max_size)
     if data is None or len(data) > max_size:
-        raise LimitError(f"is larger than the limit of {max_size:,} bytes")
+        raise LimitError(f"{path} is larger than the limit of {max_size:,} bytes.")
     return Snapshot(data, status)
+
+
+def content(descriptor: int, size: int, max_size: int) -> bytes:
+    """
+    Return what is in an open file.
+
+    Args:
+        descriptor: Open for reading.
+        size: How many bytes are expected.
+        max_size: How many are enough; one more may be returned.
+    """
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    data = b""
+    # One byte more than there should be tells the end, without a buffer of the limit's size.
+    while len(data) <= max_size and (piece := os.read(descriptor, max(size - len(data), 0) + 1)):
+        data += piece
+    return data
+
+
+def _odd(path: str) -> NotAKeystoreError:
+    return NotAKeystoreError(f"{path} is not a regular file.")
 
 
 def open_flags(*names: str) -> int:

@@ -14,6 +14,7 @@ from typing import NamedTuple, Self, TypeVar
 
 from metricshub_apikey.errors import InvalidArgumentError, PolicyError
 
+from .nearest import did_you_mean
 from .toml_lines import Key, line_of
 
 BARE = r"[A-Za-z0-9_-]+"
@@ -95,7 +96,8 @@ class Value(NamedTuple):
         for name, value in found.items():
             if name not in known:
                 where = f"[{self.name}]" if self.key else "the file"
-                hint = _meant(name, known, homes or {})
+                home = homes and homes.get(name)
+                hint = f"It belongs {home}." if home else did_you_mean(name, known)
                 raise self._error_at(value.key, f"{name!r} is not a key of {where}.", hint)
         return found
 
@@ -134,14 +136,3 @@ class Value(NamedTuple):
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= highest:
             raise self.expected(f"a whole number from 1 to {highest:,}")
         return value
-
-
-def _meant(name: str, known: tuple[str, ...], homes: Mapping[str, str]) -> str:
-    """Return the hint for a key that is not known."""
-    from difflib import get_close_matches
-
-    if name in homes:
-        return f"It belongs {homes[name]}."
-    if close := get_close_matches(name, known, n=1):
-        return f"Did you mean '{close[0]}'?"
-    return f"Known are: {', '.join(known)}."

@@ -12,8 +12,10 @@ from ipaddress import ip_address
 from metricshub_apikey.http.asgi import Header, Receive, Scope, Send
 from metricshub_apikey.http.listener import Network
 
-from .decision import Request
-from .metrics import Metrics
+from .decision import UNREAD, Answer, Request, as_message, for_origin, without_scope
+from .mcp import TOO_LARGE, UNSEEN, WITHOUT_BODY, read
+from .mcp import Message as McpMessage
+from .relay import read_body
 from .service import Service
 
 AUTH = b"/auth"
@@ -22,6 +24,8 @@ UNDER_AUTH = b"/auth/"
 AUTHORIZATION = b"authorization"
 METHOD = b"x-forwarded-method"
 URI = b"x-forwarded-uri"
+FORWARDED = b"x-forwarded-for"
+PARTIAL = b"x-envoy-auth-partial-body"
 PROXY = b"x-apikey-proxy"
 NGINX = b"nginx"
 NGINX_KNOWS = (200, 401, 403)
@@ -42,11 +46,9 @@ class Gateway:
             trusted: The networks whose proxies may ask; those on a Unix socket always may.
         """
         self._service = service
-        self._decide = service.gate.decide
-        self._log = service.log
+        self._gate = service.gate
+        self._decide = service.decide
         self._trusted = trusted
-        self._metrics = Metrics(service.keyring)
-        self._decisions = self._metrics.decisions
         self._peers: dict[str, bool] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,20 +67,54 @@ class Gateway:
             return
         request, proxy = _request(scope, target)
         answer = await self._decide(request)
+        if answer.status != 200:
+            request, answer = await self._refusal(scope, receive, request, answer)
         status, headers = answer.status, answer.headers
-        self._decisions[answer.reason] += 1
-        if status != 200 or self._log.everything:
-            self._log.decision(request, answer)
         if proxy == NGINX and status not in NGINX_KNOWS:
             headers = [*headers, (b"x-apikey-status", b"%d" % status)]
             status = 403
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
+    async def _refusal(
+        self, scope: Scope, receive: Receive, request: Request, answer: Answer
+    ) -> tuple[Request, Answer]:
+        """Return the answer to a request that does not pass at once; MCP may pass by its body."""
+        headers = dict(scope["headers"])
+        if answer is UNREAD or self._gate.is_mcp(request.target):
+            message = await self._message(scope, receive, request)
+            request = request._replace(message=message)
+            if answer is UNREAD:
+                answer = await self._decide(request)
+            if answer.status == 200:
+                return request, answer
+            is_read = message not in (UNSEEN, McpMessage())
+            answer = as_message(answer, message) if is_read else without_scope(answer)
+        if (origin := headers.get(b"origin")) and self._gate.answers_others(request.target):
+            answer = for_origin(answer, origin)
+        return request, answer
+
+    async def _message(self, scope: Scope, receive: Receive, request: Request) -> McpMessage:
+        """
+        Return what the body of a request to an MCP path says, as far as the question carries it.
+
+        Without a body there must be none: Envoy would show it. The other proxies may keep the body
+        of a GET to themselves, which matters where messages are taken, not where events are sent.
+        """
+        headers: list[Header] = scope["headers"]
+        said = dict(headers)
+        if said.get(PARTIAL) == b"true":
+            return TOO_LARGE
+        if int(said.get(b"content-length", b"0")) or b"transfer-encoding" in said:
+            body = await read_body(receive)
+            return McpMessage() if body is None else read(body, headers, request.method)
+        is_shown = scope["raw_path"] != AUTH or self._gate.is_stream(request.target)
+        return McpMessage() if is_shown and request.method in WITHOUT_BODY else UNSEEN
+
     async def _tell(self, target: bytes, send: Send) -> None:
         keyring = self._service.keyring
         if target == b"/metrics":
-            await _say(send, 200, self._metrics.text())
+            await _say(send, 200, self._service.metrics.text())
         elif target != b"/healthz":
             await _say(send, 404, "There are /auth, /healthz and /metrics.")
         elif keyring.snapshot is not None:
@@ -117,18 +153,23 @@ def _request(scope: Scope, target: bytes) -> tuple[Request, bytes]:
     said = dict(headers)
     key = said.get(AUTHORIZATION)
     authorization = [] if key is None else [key]
+    source = said.get(FORWARDED, b"")
     if len(said) < len(headers):  # one of them comes twice
         authorization = [value for name, value in headers if name == AUTHORIZATION]
+        source = b",".join(value for name, value in headers if name == FORWARDED)
         for wanted in (METHOD, URI):
             if sum(name == wanted for name, _ in headers) > 1:
                 del said[wanted]
     proxy = said.get(PROXY, b"")
+    client = source.decode("latin-1")
     if target != AUTH:
-        return Request(scope["method"], target[len(AUTH) :].decode("latin-1"), authorization), proxy
-    method, path = said.get(METHOD), said.get(URI)
-    if method is None or path is None:
-        return Request("", None, authorization), proxy
-    return Request(method.decode("latin-1"), path.decode("latin-1"), authorization), proxy
+        path = target[len(AUTH) :].decode("latin-1")
+        return Request(scope["method"], path, authorization, client), proxy
+    method, uri = said.get(METHOD), said.get(URI)
+    if method is None or uri is None:
+        return Request("", None, authorization, client), proxy
+    asked = Request(method.decode("latin-1"), uri.decode("latin-1"), authorization, client)
+    return asked, proxy
 
 
 async def _say(send: Send, status: int, text: str) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from metricshub_apikey.http.asgi import Header
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import wall_seconds
-from metricshub_apikey.policy.permission import Permission
+from metricshub_apikey.policy.access import Access
 from metricshub_apikey.policy.rules import Policy
 
 NEVER = float("inf")
@@ -51,9 +51,11 @@ class Credential:
         fingerprint: The same in hexadecimal, as records know it.
         identity: Whose key it is.
         expires: What the server's clock shows when it ends, as `wall_seconds`.
-        permissions: What its roles allow; None where the policy defines no roles.
+        roles: What each of its roles permits; None where the policy defines no roles.
+        networked: Whether one of them asks from where a request comes.
+        limit: How many requests it may make.
         headers: Of an answer that accepts it.
-        minute: In which it was used last, since 1970; whoever decides keeps it.
+        minute: In which it was used last, since 1970; `Uses` keeps it.
     """
 
     __slots__ = (
@@ -62,8 +64,10 @@ class Credential:
         "fingerprint",
         "headers",
         "identity",
+        "limit",
         "minute",
-        "permissions",
+        "networked",
+        "roles",
         "token",
     )
 
@@ -74,29 +78,26 @@ class Credential:
         self.fingerprint = self.digest.hex()
         self.identity = Identity(key.alias, key.principal, key.metadata.roles)
         self.expires = _seconds(key.expires_on)
-        self.permissions = _permissions(self.identity.roles, policy)
-        self.minute = -1.0
+        self.roles = _roles(self.identity.roles, policy)
+        self.networked = any(role.networks is not None for role in self.roles or ())
+        self.limit = policy.limit_of(self.identity.roles)
+        self.minute = -1
         self.headers = [(b"content-length", b"0"), *self.identity.headers]
 
     def __repr__(self) -> str:
         """Show no secret."""
         return f"Credential({self.identity.alias!r})"
 
-    def permits(self, method: str, path: str) -> bool:
-        """Return whether a role allows a request of a *path* that was normalised."""
-        permissions = self.permissions
-        return permissions is None or any(one.allows(method, path) for one in permissions)
-
 
 def _seconds(expires_on: datetime | None) -> float:
     return NEVER if expires_on is None else wall_seconds(expires_on)
 
 
-def _permissions(roles: tuple[str, ...], policy: Policy) -> tuple[Permission, ...] | None:
+def _roles(names: tuple[str, ...], policy: Policy) -> tuple[Access, ...] | None:
     known = policy.roles
     if known is None:
         return None
-    return tuple(known[role].permission for role in roles if role in known)
+    return tuple(known[name].access for name in names if name in known)
 
 
 def _header(text: str) -> bytes:

@@ -13,7 +13,7 @@ import hmac
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from metricshub_apikey.errors import ApiKeyError, PolicyError, ReadFailedError
@@ -43,6 +43,8 @@ class Snapshot(NamedTuple):
         credentials: By the SHA-256 of the token.
         fingerprints: The same SHA-256s, in hexadecimal.
         policy: The rules.
+        is_mcp: Whether a path, with or without a query, belongs to MCP.
+        may_be_mcp: Says no to almost every other path, at little cost.
         unreadable: How many entries could not be read.
         loaded: When, in seconds since 1970.
         clock: The server's, which expiries are compared with.
@@ -51,6 +53,8 @@ class Snapshot(NamedTuple):
     credentials: Mapping[bytes, Credential]
     fingerprints: frozenset[str]
     policy: Policy
+    is_mcp: Callable[[str], bool]
+    may_be_mcp: Callable[[str], object]
     unreadable: int
     loaded: float
     clock: ServerClock
@@ -71,7 +75,9 @@ class Keyring:
         keystore: Keystore,
         policy: str | None,
         *,
+        public: Sequence[str] = (),
         report: Callable[[str], None],
+        ticks: Callable[[], float] = time.monotonic,
         timezone: str | None = None,
     ) -> None:
         """
@@ -80,12 +86,16 @@ class Keyring:
         Args:
             keystore: Where the keys are.
             policy: The policy file; None for the one beside the keystore, if it is there.
+            public: What needs no key, besides what the policy says.
             report: Takes what the log should say, a sentence.
+            ticks: Returns seconds, and never goes back.
             timezone: The server's zone that was named; None for the policy's, or the one found.
         """
         self._keystore = keystore
+        self._ticks = ticks
         self._policy = policy
         self._policy_path = path_beside(keystore.path) if policy is None else policy
+        self._public = tuple(public)
         self._report = report
         self._timezone = timezone
         self._told: set[str] = set()
@@ -115,6 +125,11 @@ class Keyring:
         """Return whose *token* it was, if it was removed while we were looking."""
         return self._removed.get(hashlib.sha256(token).digest())
 
+    @property
+    def before(self) -> Policy:
+        """What holds as long as no policy has been read."""
+        return STOCK._replace(public=self._public)
+
     async def follow(self) -> None:
         """
         Put the files in force as they are now, if they have changed since they were read.
@@ -135,7 +150,7 @@ class Keyring:
         stamps = (_stamp(self._keystore.path), _stamp(self._policy_path))
         if stamps == self._in_force:
             return False
-        return stamps != self._failed or time.monotonic() - self._failed_at > RETRY_SECONDS
+        return stamps != self._failed or self._ticks() - self._failed_at > RETRY_SECONDS
 
     async def _refresh(self) -> None:
         """
@@ -151,10 +166,11 @@ class Keyring:
             self._reading = asyncio.get_running_loop().run_in_executor(None, self.read)
         await asyncio.shield(self._reading)
 
-    def check(self) -> None:
-        """Raise the ApiKeyError that keeps the files from being read; a keystore may come later."""
-        self._read_policy(anew=True)
+    def check(self) -> Policy:
+        """Return the policy; raise the ApiKeyError that keeps a file from being read."""
+        policy = self._read_policy(anew=True)
         self._keystore.read()
+        return policy
 
     def leave_loop(self) -> None:
         """Forget what was begun on an event loop that is gone."""
@@ -177,7 +193,7 @@ class Keyring:
         stamps = (_stamp(self._keystore.path), _stamp(self._policy_path))
         began = time.time()
         old, known = self.snapshot, self._opened
-        policy = STOCK if old is None else old.policy
+        policy = self.before if old is None else old.policy
         failure: ApiKeyError | None = None
         try:
             policy = self._read_policy(anew=anew)
@@ -202,7 +218,7 @@ class Keyring:
         """Remember why nothing new is in force, and say it when it is more than a moment."""
         lasting = stamps == self._failed
         self.failure = error
-        self._failed, self._failed_at = stamps, time.monotonic()
+        self._failed, self._failed_at = stamps, self._ticks()
         if error.message != self._reported and (lasting or self.snapshot is None):
             kept = f"The old {'rules' if isinstance(error, PolicyError) else 'keys'} stay"
             what = "No request is let through" if self.snapshot is None else kept
@@ -217,6 +233,7 @@ class Keyring:
         """
         path = find_policy(self._policy, self._keystore.path, {})
         policy = STOCK if path is None else load(path)
+        policy = policy._replace(public=policy.public + self._public)
         old = self.snapshot
         if old is not None and old.policy.roles is not None and policy.roles is None and not anew:
             raise PolicyError(
@@ -258,14 +275,17 @@ class Keyring:
 
     def _put_in_force(self, policy: Policy, now: float) -> None:
         keys = self._opened.values()
-        readable = [(key, key.key) for key in keys if key.key]
+        readable = [(key, key.secret.reveal()) for key in keys if key.secret]
         prepared = [Credential(key, token.encode(), policy) for key, token in readable]
         credentials = {one.digest: one for one in prepared}
         fingerprints = frozenset(one.fingerprint for one in prepared)
         unreadable = len(keys) - len(readable)
         old = self.snapshot
+        mcp = policy.mcp.all
         clock = ServerClock(self._zone)
-        self.snapshot = Snapshot(credentials, fingerprints, policy, unreadable, now, clock)
+        self.snapshot = Snapshot(
+            credentials, fingerprints, policy, mcp.covers, mcp.may_cover, unreadable, now, clock
+        )
         if old is None or (old.fingerprints, old.policy) != (fingerprints, policy):
             rules = policy.path or "none"
             self._report(f"Keys in force: {len(credentials)}; policy: {rules}.")

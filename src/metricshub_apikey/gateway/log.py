@@ -1,7 +1,7 @@
 """
 Log lines on standard error, as text or JSON; never a key.
 
-A thread of its own writes them: whoever reads the log, or no longer does, delays no request.
+A thread of its own writes them: a reader that is slow, or has gone, delays no request.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Form = Literal["text", "json"]
 Line = tuple[float, dict[str, object]]
 
 MOST_WAITING = 10_000
-LONGEST_METHOD = 50
 LONGEST_METHOD = 40
 LONGEST_PATH = 500
+LONGEST_TOOL = 128
 CLOSE_SECONDS = 2.0
 
 
@@ -41,20 +41,21 @@ class Log:
             everything: Whether each decision is logged, and not only those that refuse.
         """
         self._form = form
-        self.everything = everything
+        self._everything = everything
         self._waiting: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
         self._lost = 0
         self._thread: threading.Thread | None = None
 
     def say(self, sentence: str) -> None:
-        """Log something that is no decision."""
+        """Log a sentence that is not about a decision."""
         self._add({"message": sentence})
 
     def decision(self, request: Request, answer: Answer) -> None:
         """Log a decision, if it is to be logged."""
-        if answer.status == 200 and not self.everything:
+        if answer.status == 200 and not self._everything:
             return
         identity = answer.identity
+        tool = request.message and request.message.tool
         path = None if request.target is None else request.target.partition("?")[0][:LONGEST_PATH]
         self._add(
             {
@@ -64,11 +65,12 @@ class Log:
                 "principal": identity and identity.principal,
                 "method": request.method[:LONGEST_METHOD],
                 "path": path,
+                "tool": tool and tool[:LONGEST_TOOL],
             }
         )
 
     def close(self) -> None:
-        """Write what is waiting, unless nobody takes it."""
+        """Write what is waiting, unless the reader has stopped reading."""
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join(CLOSE_SECONDS)
@@ -79,7 +81,7 @@ class Log:
             self._lost += 1
             return
         self._waiting.put((time.time(), fields))
-        if self._thread is None or not self._thread.is_alive():  # none outlives a fork
+        if self._thread is None or not self._thread.is_alive():  # a thread does not outlive a fork
             self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
             self._thread.start()
 
@@ -100,7 +102,7 @@ class Log:
             while data:
                 data = data[os.write(sys.stderr.fileno(), data) :]
         except (OSError, ValueError):
-            pass  # Nobody reads the log any more; decisions go on.
+            pass  # The reader of the log has gone; decisions go on.
 
 
 def _text(fields: dict[str, object]) -> str:

@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
+from metricshub_apikey.formats.prometheus import NO_LABELS, Metric, lines
+
 from .keyring import Keyring
 
 
@@ -19,26 +21,38 @@ class Metrics:
 
     def text(self, now: float | None = None) -> str:
         """Return all of it, as it is at *now*, seconds since 1970."""
-        return "".join(f"{line}\n" for line in self._lines(time.time() if now is None else now))
+        metrics = self._metrics(time.time() if now is None else now)
+        return "".join(f"{line}\n" for line in lines(metrics))
 
-    def _lines(self, now: float) -> Iterator[str]:
-        yield "# HELP apikey_decisions_total Decisions on requests, by result."
-        yield "# TYPE apikey_decisions_total counter"
-        for reason, count in sorted(self.decisions.items()):
-            yield f'apikey_decisions_total{{result="{reason}"}} {count}'
-        yield "# HELP apikey_reload_failed Whether the files as they are now could not be read."
-        yield "# TYPE apikey_reload_failed gauge"
-        yield f"apikey_reload_failed {int(self._keyring.failure is not None)}"
+    def _metrics(self, now: float) -> Iterator[Metric]:
+        yield Metric(
+            "apikey_decisions_total",
+            "Decisions on requests, by result.",
+            [({"result": reason}, count) for reason, count in sorted(self.decisions.items())],
+            "counter",
+        )
+        yield Metric(
+            "apikey_reload_failed",
+            "Whether the files as they are now could not be read.",
+            [(NO_LABELS, int(self._keyring.failure is not None))],
+        )
         snapshot = self._keyring.snapshot
         if snapshot is None:
             return
         wall = snapshot.clock.wall(now)
         expired = sum(one.expires <= wall for one in snapshot.credentials.values())
-        yield "# HELP apikey_reload_age_seconds How long ago the keys in force were read."
-        yield "# TYPE apikey_reload_age_seconds gauge"
-        yield f"apikey_reload_age_seconds {now - snapshot.loaded:.0f}"
-        yield "# HELP apikey_keys API keys by state."
-        yield "# TYPE apikey_keys gauge"
-        yield f'apikey_keys{{state="valid"}} {len(snapshot.credentials) - expired}'
-        yield f'apikey_keys{{state="expired"}} {expired}'
-        yield f'apikey_keys{{state="unreadable"}} {snapshot.unreadable}'
+        states = {
+            "valid": len(snapshot.credentials) - expired,
+            "expired": expired,
+            "unreadable": snapshot.unreadable,
+        }
+        yield Metric(
+            "apikey_reload_age_seconds",
+            "How long ago the keys in force were read.",
+            [(NO_LABELS, now - snapshot.loaded)],
+        )
+        yield Metric(
+            "apikey_keys",
+            "API keys by state.",
+            [({"state": state}, count) for state, count in states.items()],
+        )

@@ -6,16 +6,20 @@ import os
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from metricshub_apikey.errors import InvalidArgumentError, PolicyError
+from metricshub_apikey.errors import PolicyError
 from metricshub_apikey.http.asgi import Application, Header, Message, Receive, Scope, Send
 from metricshub_apikey.keystore.location import find_keystore
 from metricshub_apikey.keystore.passwords import read_passwords
+from metricshub_apikey.policy.access import check_public
 from metricshub_apikey.policy.file import load
 from metricshub_apikey.policy.location import find_policy, named_policy
-from metricshub_apikey.policy.permission import Permission, normalise
 from metricshub_apikey.policy.state import Address, find_state, parse
 
-from .decision import Answer, Request
+from .decision import UNREAD, Answer, Request, as_message, for_origin, without_scope
+from .mcp import UNSEEN
+from .mcp import Message as McpMessage
+from .mcp import read as read_message
+from .relay import Exchange, Relay, Streams, read_body, replayed
 from .service import Service, Settings, StateFailure
 
 OURS = b"x-apikey-"
@@ -58,14 +62,16 @@ class ApiKeyMiddleware:
             state_failure: Who decides where that server does not answer: `local` counts here,
                 `closed` refuses.
             limits: Whether requests are counted at all.
-            public: What needs no key, as rules: `GET /docs`, `* /static/**`.
+            public: What needs no key, as rules: `GET /docs`, `* /static/**`; the policy's
+                `[gateway] public` adds to it. On MCP paths it covers OPTIONS only.
 
         Raises:
             InvalidArgumentError: One of the rules is none.
             PasswordError: The password cannot be read.
         """
         self._app = app
-        self._public = Permission(public)
+        for rule in public:
+            check_public(rule)
         warnings: list[str] = []
         location = find_keystore(keystore, environ=os.environ, launcher="")
         settings = Settings(
@@ -75,8 +81,11 @@ class ApiKeyMiddleware:
             state=parse(state) if state else _usual_state(policy, location.path),
             state_failure=state_failure,
             limits=limits,
+            public=tuple(public),
         )
         self._service = Service(settings)
+        self._gate = self._service.gate
+        self._streams = Streams(self._gate.is_mcp, self._service.log.say)
         for warning in warnings:
             self._service.log.say(warning)
 
@@ -90,20 +99,81 @@ class ApiKeyMiddleware:
             return
         headers = [pair for pair in scope["headers"] if not _is_ours(pair[0])]
         authorization = [value for name, value in headers if name == b"authorization"]
-        request = Request(scope.get("method", "GET"), _target(scope), authorization)
-        if self._is_public(request):
-            await self._app({**scope, "headers": headers}, receive, send)
-            return
+        client = scope.get("client")
+        request = Request(
+            scope.get("method", "GET"),
+            _target(scope),
+            authorization,
+            client[0] if client else "",
+        )
         answer = await self._service.decide(request)
-        if answer.status != 200 or answer.identity is None:
-            await _refuse(scope, receive, send, answer)
+        outer = {**scope, "headers": headers}
+        if answer is UNREAD or (answer.status != 200 and self._gate.is_mcp(request.target)):
+            await self._converse(outer, receive, send, request, answer)
+        elif answer.status != 200:
+            await self._refuse(outer, receive, send, request, answer)
+        else:
+            await self._pass(outer, receive, send, answer)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
+        """Let the application answer."""
+        identity = answer.identity
+        if identity is not None:
+            send = _telling(send, answer.headers)
+            scope["headers"] += identity.headers
+            scope["apikey"] = identity._asdict()
+        await self._app(scope, receive, send)
+
+    async def _converse(
+        self, scope: Scope, receive: Receive, send: Send, request: Request, answer: Answer
+    ) -> None:
+        """Decide about a request of MCP by its body; answer, or let the application do it."""
+        message, body = UNSEEN, b""
+        if scope["type"] == "http":
+            if (read := await read_body(receive)) is None:
+                return
+            body = read
+            message = read_message(body, scope["headers"], request.method)
+            receive = replayed(body, receive)
+        request = request._replace(message=message)
+        if answer is UNREAD:
+            answer = await self._service.decide(request)
+        if answer.status != 200:
+            await self._refuse_message(scope, receive, send, request, answer)
             return
-        inner = {
-            **scope,
-            "headers": [*headers, *answer.identity.headers],
-            "apikey": answer.identity._asdict(),
-        }
-        await self._app(inner, receive, _telling(send, answer.headers))
+        alias = "" if answer.identity is None else answer.identity.alias
+        target = _with_query(scope, request)
+        relay = Relay(send, Exchange(target, alias, message, answer.may_call), self._streams)
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
+        scope["extensions"] = {}
+        try:
+            await self._pass(scope, receive, relay, answer)
+        finally:
+            relay.close()
+
+    async def _refuse_message(
+        self, scope: Scope, receive: Receive, send: Send, request: Request, answer: Answer
+    ) -> None:
+        """Refuse a request of MCP where its client looks for the answer."""
+        message, identity = request.message, answer.identity
+        if message is None or scope["type"] != "http" or message == McpMessage():
+            await self._refuse(scope, receive, send, request, without_scope(answer))
+            return
+        answer = as_message(answer, message)
+        if message.id is not None and identity is not None and answer.status != 401:
+            target = _with_query(scope, request)
+            if await self._streams.say(target, identity.alias, answer.body):
+                accepted = [(b"content-length", b"0")]
+                answer = answer._replace(status=202, headers=accepted, body=b"")
+        await self._refuse(scope, receive, send, request, answer)
+
+    async def _refuse(
+        self, scope: Scope, receive: Receive, send: Send, request: Request, answer: Answer
+    ) -> None:
+        origin = dict(scope["headers"]).get(b"origin")
+        if origin is not None and self._gate.answers_others(request.target):
+            answer = for_origin(answer, origin)
+        await _refuse(scope, receive, send, answer)
 
     def _following(self, receive: Receive) -> Receive:
         """Start and stop with the application."""
@@ -117,12 +187,6 @@ class ApiKeyMiddleware:
             return message
 
         return follow
-
-    def _is_public(self, request: Request) -> bool:
-        try:
-            return self._public.allows(request.method, normalise(request.target or ""))
-        except InvalidArgumentError:
-            return False
 
 
 def _usual_state(policy: str | None, keystore: str) -> Address | None:
@@ -143,6 +207,12 @@ def _is_ours(name: bytes) -> bool:
 def _target(scope: Scope) -> str:
     raw: bytes | None = scope.get("raw_path")
     return quote(scope["path"], safe=UNESCAPED) if raw is None else raw.decode("latin-1")
+
+
+def _with_query(scope: Scope, request: Request) -> str:
+    query: bytes = scope.get("query_string", b"")
+    path = (request.target or "").partition("?")[0]
+    return f"{path}?{query.decode('latin-1')}" if query else path
 
 
 def _telling(send: Send, headers: Sequence[Header]) -> Send:

@@ -33,7 +33,11 @@ def serve(settings: Settings, listen: Listen) -> None:
     if sys.platform != "win32":  # until the server can do it: nothing is read yet
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     service = Service(settings)
-    service.keyring.check()
+    policy = service.keyring.check()
+    for remark in policy.remarks():
+        service.log.say(remark)
+    if listen.workers > 1:
+        service.log.close()  # no thread may run when workers are forked
     log_errors(service.log.say)
     context = tls_context(listen)
     with opened(listen) as listener:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -14,13 +15,16 @@ from metricshub_apikey.errors import ActivityError
 from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore, Passwords
 from metricshub_apikey.policy.state import Address
 
-from .decision import Answer, Gate, Limiter, Request
+from .decision import UNREAD, Answer, Gate, Limiter, Request
 from .keyring import Keyring, Snapshot
 from .limiter import MemoryLimiter
 from .log import Form, Log
+from .metrics import Metrics
 from .usage import Times, Uses
 
 if TYPE_CHECKING:
+    from metricshub_apikey.policy.access import IpNetwork
+
     from .redis.limiter import RedisLimiter
 
 FLUSH_SECONDS = 10.0
@@ -44,7 +48,8 @@ class Settings:
         limits: Whether requests are counted at all.
         log_form: `text` or `json`.
         log_all: Log every decision, not only those that refuse.
-        timezone: The server's zone that was named; None for the policy's, or the one found.
+        public: What needs no key, besides what the policy says.
+        trusted: The networks of the proxies, whose own addresses are not their clients'.
     """
 
     keystore: str
@@ -55,6 +60,8 @@ class Settings:
     limits: bool = True
     log_form: Form = "text"
     log_all: bool = False
+    public: tuple[str, ...] = ()
+    trusted: tuple[IpNetwork, ...] = ()
     timezone: str | None = None
 
 
@@ -73,6 +80,7 @@ class Service:
         keyring: The keys in force.
         gate: Decides.
         log: Where it says what it does.
+        metrics: Counts the decisions.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -81,9 +89,11 @@ class Service:
         self.keyring = Keyring(
             Keystore(settings.keystore, settings.passwords),
             settings.policy,
+            public=settings.public,
             report=self.log.say,
             timezone=settings.timezone,
         )
+        self.metrics = Metrics(self.keyring)
         self._uses = Uses()
         self._local = MemoryLimiter()
         self._record: Record = ActivityLog(path_beside(settings.keystore))
@@ -91,7 +101,9 @@ class Service:
         self._shared: RedisLimiter | None = None
         if settings.state is not None:
             self._share(settings.state, settings)
-        self.gate = Gate(self.keyring, self._limiter, used=self._uses.note)
+        self.gate = Gate(
+            self.keyring, self._limiter, used=self._uses.note, trusted=settings.trusted
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._tidied: Snapshot | None = None
@@ -110,11 +122,13 @@ class Service:
             self._limiter = self._shared
 
     async def decide(self, request: Request) -> Answer:
-        """Decide about a request, and log it; starts whatever is not started."""
+        """Decide about a request, log and count it; the first one starts the background tasks."""
         if self._loop is not asyncio.get_running_loop():
             await self.start()
         answer = await self.gate.decide(request)
-        self.log.decision(request, answer)
+        if answer is not UNREAD:
+            self.metrics.decisions[answer.reason] += 1
+            self.log.decision(request, answer)
         return answer
 
     async def start(self) -> None:
@@ -150,7 +164,11 @@ class Service:
 
     async def reload(self) -> None:
         """Read everything anew, as after a start."""
-        await asyncio.get_running_loop().run_in_executor(None, self._read_anew)
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._read_anew)
+        except Exception as error:
+            self.log.say(unexpected(error))
+            return
         failure = self.keyring.failure
         done = "Everything was read anew." if failure is None else f"Not read: {failure.message}"
         self.log.say(done)
@@ -159,9 +177,18 @@ class Service:
         self.keyring.read(anew=True)
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Run *step* for ever; an unexpected error is logged, and the next turn tries again."""
+        reported = ""
         while True:
             await asyncio.sleep(seconds)
-            await step()
+            try:
+                await step()
+            except Exception as error:
+                if reported != repr(error):
+                    reported = repr(error)
+                    self.log.say(unexpected(error))
+            else:
+                reported = ""
 
     async def _follow(self) -> None:
         """Notice changes also while nobody asks; forget what belongs to keys that are gone."""
@@ -184,6 +211,12 @@ class Service:
     def _write_down(self, uses: Times) -> None:
         try:
             self._record.record_uses(uses)
-        except ActivityError as error:
+        except Exception as error:
             self._uses.give_back(uses)
-            self.log.say(f"{error.message} The last uses of keys are kept for later.")
+            why = error.message if isinstance(error, ActivityError) else unexpected(error)
+            self.log.say(f"{why} The last uses of keys are kept for later.")
+
+
+def unexpected(error: Exception) -> str:
+    """Return a line for the log about an error that is a bug, with where it was raised."""
+    return f"An unexpected error: {''.join(traceback.format_exception(error)).strip()}."

@@ -22,7 +22,9 @@ class Uses:
     def note(self, credential: Credential, now: float) -> None:
         """Remember that a key was used at *now*, seconds since 1970."""
         minute = int(now) // MINUTE
-        self._waiting[credential.fingerprint] = (credential.identity.alias, minute)
+        if credential.minute != minute:
+            credential.minute = minute
+            self._waiting[credential.fingerprint] = (credential.identity.alias, minute)
 
     def take(self) -> Times:
         """Return what is to be written down, and forget it."""

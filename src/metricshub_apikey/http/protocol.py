@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from .reply import Reply
+from metricshub_apikey.errors import ServeError
 
 LARGEST_HEAD = 65_536
 """Of what comes after the first piece that was read, which is no larger than 256 KiB."""
 
 LARGEST_BODY = 1 << 20
-"""Nobody reads it; more than this is not even waited for."""
+"""The gateway does not read bodies; for a larger one it does not even wait."""
+
+OLDEST, NEWEST = "0.34", "0.54"
+"""The versions of uvicorn with which the tests have passed."""
 
 MOST_PIPELINED = 1_000
 PATIENCE_SECONDS = 15.0
@@ -23,6 +27,28 @@ TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
+
+CONNECTION = ("cycle", "expect_100_continue", "flow", "headers", "pipeline", "scheme", "transport")
+CYCLE = ("default_headers", "keep_alive", "response_complete")
+"""What the bounds need of uvicorn's connection and of its request cycle."""
+
+
+def check_uvicorn() -> None:
+    """
+    Refuse a uvicorn on which the bounds would not hold, before anything listens.
+
+    Raises:
+        ServeError: Its protocol lacks something that `BoundedProtocol` builds on.
+    """
+    for kind, needed in ((HttpToolsProtocol, CONNECTION), (RequestResponseCycle, CYCLE)):
+        code = getattr(kind.__init__, "__code__", None)
+        missing = set(needed).difference(code.co_names if code else ())
+        if missing:
+            raise ServeError(
+                f"uvicorn {uvicorn.__version__} has changed ({', '.join(sorted(missing))}): "
+                "the gateway cannot bound what clients send.",
+                hint=f"Install a version that fits: pip install 'uvicorn>={OLDEST},<={NEWEST}'",
+            )
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -75,12 +101,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Let the request be answered in one piece."""
+        """Close the connection after the answer to HTTP/1.0, as that has it, and say so."""
         super().on_headers_complete()
-        cycle = self.cycle
-        if not cycle.keep_alive:  # as HTTP/1.0 has it
-            cycle.default_headers = CLOSE
-        cycle.send = Reply(cycle)  # type: ignore[method-assign]
+        if not self.cycle.keep_alive:
+            self._answer_last()
 
     def on_chunk_header(self) -> None:
         """Let trailers, which follow the last chunk, be no headers."""

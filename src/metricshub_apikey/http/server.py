@@ -17,7 +17,7 @@ from metricshub_apikey.errors import ServeError
 
 from .asgi import Application
 from .listener import BACKLOG, Listen, cannot_listen, load_certificate
-from .protocol import BoundedProtocol
+from .protocol import BoundedProtocol, check_uvicorn
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep an idle connection: it is theirs to close."""
@@ -26,6 +26,7 @@ DRAIN_SECONDS = 10
 
 
 def _config(application: Application, context: ssl.SSLContext | None) -> uvicorn.Config:
+    check_uvicorn()
     config = uvicorn.Config(
         application,
         http=BoundedProtocol,

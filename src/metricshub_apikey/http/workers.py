@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import time
@@ -49,33 +50,49 @@ class Workers:
         self._report = report
         self._when_ending = end
         self._started: dict[int, float] = {}
+        self._paused_until = 0.0
         self._ending = False
         self._parent, self._alive = os.pipe()
+        self._woken, self._wake = os.pipe()
 
     def run(self) -> None:
-        """Keep the processes running until somebody asks to end."""
+        """Keep the processes running until a signal asks to end."""
+        self._listen()
+        while self._started or not self._ending:
+            self._start_missing()
+            self._wait()
+            self._bury()
+
+    def _listen(self) -> None:
+        """Handle signals, and let each of them end `_wait`, even one that comes just before it."""
+        for end in (self._woken, self._wake):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
         signal.signal(signal.SIGHUP, self._pass_on)
-        while self._started or not self._ending:
-            self._start_missing()
-            if self._started:
-                self._wait_for_one()
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler it wakes nothing
 
     def _start_missing(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)  # who asks us now must reach each child
-        while len(self._started) < self._count and not self._ending:
+        while self._missing and time.monotonic() >= self._paused_until:
             child = os.fork()
             if not child:
                 self._be_child()
             self._started[child] = time.monotonic()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
 
+    @property
+    def _missing(self) -> bool:
+        return len(self._started) < self._count and not self._ending
+
     def _be_child(self) -> NoReturn:
         code = 1
         try:
-            os.close(self._alive)
-            for number in (signal.SIGTERM, signal.SIGINT):
+            signal.set_wakeup_fd(-1)
+            for end in (self._alive, self._woken, self._wake):
+                os.close(end)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can do it: nothing is read yet
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
@@ -87,13 +104,24 @@ class Workers:
             sys.stderr.flush()
             os._exit(code)
 
-    def _wait_for_one(self) -> None:
-        child, status = os.wait()
-        began = self._started.pop(child, 0.0)
-        if self._ending:
-            return
-        self._report(f"Worker {child} ended ({os.waitstatus_to_exitcode(status)}); another starts.")
-        time.sleep(max(0.0, began + PAUSE_SECONDS - time.monotonic()))
+    def _wait(self) -> None:
+        """Wait for a signal, or until the next process may start."""
+        pause = max(0.0, self._paused_until - time.monotonic()) if self._missing else None
+        select.select([self._woken], [], [], pause)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._woken, 4096)
+
+    def _bury(self) -> None:
+        """Forget the processes that have ended; the next one does not start at once."""
+        while self._started:
+            child, status = os.waitpid(-1, os.WNOHANG)
+            if not child:
+                return
+            began = self._started.pop(child, 0.0)
+            if not self._ending:
+                code = os.waitstatus_to_exitcode(status)
+                self._report(f"Worker {child} ended ({code}); another starts.")
+                self._paused_until = max(self._paused_until, began + PAUSE_SECONDS)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         del number

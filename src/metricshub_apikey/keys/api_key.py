@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NamedTuple
 
+from metricshub_apikey.secret import Secret
+
 from .expiry import Moment, has_come, lifetime
 from .metadata import Metadata
 
@@ -13,9 +15,6 @@ ENTRY_PREFIX = "api_key:"
 FIELDS = ("roles", "service_account", "description", "labels")
 """The metadata that may be changed later."""
 
-MASK = "*" * 20
-SHOWN = 4
-
 
 class ApiKey(NamedTuple):
     """
@@ -23,7 +22,7 @@ class ApiKey(NamedTuple):
 
     Attributes:
         alias: Its name, in lower case.
-        key: The secret, exactly as a client sends it; None where it cannot be read.
+        secret: What a client sends; `reveal` shows it.
         expires_on: Local date time from which on it is refused; None means never.
         created_ms: Milliseconds since 1970 UTC; None where nobody recorded it.
         unreadable: Why the entry cannot be read; None where it can.
@@ -31,22 +30,20 @@ class ApiKey(NamedTuple):
     """
 
     alias: str
-    key: str | None
+    secret: Secret
     expires_on: datetime | None
     created_ms: int | None
     unreadable: str | None = None
     metadata: Metadata = Metadata()
 
     def __repr__(self) -> str:
-        """Show no secret."""
+        """Show which key it is, and no secret."""
         return f"ApiKey({self.alias!r}, {self.masked}, expires_on={self.expires_on})"
 
     @property
     def masked(self) -> str:
         """20 asterisks and the last four characters; of a key that short, asterisks alone."""
-        if self.key is None or len(self.key) <= SHOWN:
-            return MASK
-        return MASK + self.key[-SHOWN:]
+        return self.secret.masked
 
     @property
     def created_at(self) -> datetime | None:
@@ -69,6 +66,19 @@ class ApiKey(NamedTuple):
     def expired(self, now: Moment) -> bool:
         """Return whether the server refuses the key at *now*."""
         return self.expires_on is not None and has_come(self.expires_on, now.local)
+
+    def expires_within(self, length: timedelta, *, now: Moment | None = None) -> bool:
+        """
+        Return whether the key has expired or will within *length*; False if it never expires.
+
+        Args:
+            length: From now on.
+            now: The moment and the server's zone; None asks the clock of this machine.
+        """
+        if self.expires_on is None:
+            return False
+        local = now.local if now else datetime.now(UTC).astimezone().replace(tzinfo=None)
+        return self.expires_on - local <= length
 
 
 def differences(old: ApiKey, new: ApiKey) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from metricshub_apikey.errors import EntryUnreadableError, KeyExistsError, KeyNo
 from metricshub_apikey.pkcs12.attributes import Texts
 from metricshub_apikey.pkcs12.bag import Bag, encode_bag, fold
 from metricshub_apikey.pkcs12.store import Store
+from metricshub_apikey.secret import UNREADABLE, Secret
 
 from .api_key import ENTRY_PREFIX, ApiKey
 from .metadata import ATTRIBUTES, NOTHING, Metadata
@@ -70,8 +71,8 @@ def _open(alias: str, bag: Bag, value: bytes | EntryUnreadableError, texts: Text
             raise value
         key, expires_on = decode(value)
     except EntryUnreadableError as error:
-        return ApiKey(alias, None, None, bag.created_ms, error.message, metadata)
-    return ApiKey(alias, key, expires_on, bag.created_ms, None, metadata)
+        return ApiKey(alias, UNREADABLE, None, bag.created_ms, error.message, metadata)
+    return ApiKey(alias, Secret(key), expires_on, bag.created_ms, None, metadata)
 
 
 def find(store: Store, alias: str) -> tuple[Bag, ApiKey]:
@@ -109,10 +110,10 @@ def require_free(store: Store, alias: str) -> None:
 
 def new_bag(store: Store, key: ApiKey, random_bytes: RandomBytes) -> Bag:
     """Return an entry for *key*, which must have a secret and a creation time; not yet there."""
-    if key.key is None or key.created_ms is None:
+    if key.created_ms is None:
         raise ValueError(key)
     entry = ENTRY_PREFIX + key.alias
-    secret = store.encrypt(entry, encode(key.key, key.expires_on), random_bytes)
+    secret = store.encrypt(entry, encode(key.secret.reveal(), key.expires_on), random_bytes)
     attributes = ATTRIBUTES.encode(key.metadata.texts())
     return Bag(encode_bag(entry, key.created_ms, *secret, attributes))
 
@@ -127,7 +128,10 @@ def revised_bag(store: Store, bag: Bag, old: ApiKey, new: ApiKey, random_bytes: 
     alias = secret = None
     if new.alias != old.alias:
         alias = ENTRY_PREFIX + new.alias
-    if new.key is not None and (new.key, new.expires_on) != (old.key, old.expires_on):
-        value = encode(new.key, new.expires_on)
+    if new.secret is not UNREADABLE and (new.secret, new.expires_on) != (
+        old.secret,
+        old.expires_on,
+    ):
+        value = encode(new.secret.reveal(), new.expires_on)
         secret = store.encrypt(ENTRY_PREFIX + new.alias, value, random_bytes)
     return bag.revise(ATTRIBUTES, new.metadata.texts(), alias=alias, secret=secret)

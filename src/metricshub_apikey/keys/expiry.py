@@ -17,22 +17,13 @@ from typing import NamedTuple
 
 from metricshub_apikey.errors import EntryUnreadableError, InvalidArgumentError
 
-SECOND = timedelta(seconds=1)
-
-UNITS = {
-    "y": timedelta(days=365),
-    "w": timedelta(weeks=1),
-    "d": timedelta(days=1),
-    "h": timedelta(hours=1),
-    "m": timedelta(minutes=1),
-}
+from .durations import SECOND, too_late
 
 TYPED = (
     r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})"
     r"(?:T(?P<minute>(?:[01][0-9]|2[0-3]):[0-9]{2})(?:(?P<second>:[0-9]{2})(?:\.[0-9]+)?)?"
     r"(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
-DURATION = r"(?:[0-9]{1,6}[ywdhm])+"
 
 STORED = (
     r"(?P<year>[0-9]{4}|-[0-9]{4,10}|\+[0-9]{5,10})(?P<day>-[0-9]{2}-[0-9]{2})"
@@ -108,24 +99,6 @@ def _not_a_date_time(typed: str) -> InvalidArgumentError:
     return InvalidArgumentError(f"'{typed}' is not a date time; use YYYY-MM-DDThh:mm:ss.")
 
 
-def parse_duration(typed: str) -> timedelta:
-    """
-    Return a length of time such as `90d`, `12h`, `30m`, `2w`, `1y` (365 days) or `1d12h`.
-
-    Raises:
-        InvalidArgumentError: It is no such text.
-    """
-    if not re.fullmatch(DURATION, typed):
-        raise InvalidArgumentError(
-            f"'{typed}' is not a length of time; use 90d, 12h, 30m, 2w, 1y or 1d12h."
-        )
-    parts = re.findall(r"([0-9]+)(.)", typed)
-    try:
-        return sum((int(count) * UNITS[unit] for count, unit in parts), start=timedelta())
-    except OverflowError:
-        raise _too_late() from None
-
-
 def after(now: Moment, duration: timedelta) -> datetime:
     """
     Return the local date time *duration* after *now*, in whole seconds, not later.
@@ -136,11 +109,7 @@ def after(now: Moment, duration: timedelta) -> datetime:
     try:
         return on_the_wall(now.instant.astimezone(UTC) + duration, now.zone)
     except OverflowError:
-        raise _too_late() from None
-
-
-def _too_late() -> InvalidArgumentError:
-    return InvalidArgumentError("The expiration is after the year 9999.")
+        raise too_late() from None
 
 
 def to_local(moment: datetime, zone: tzinfo) -> datetime:
@@ -231,17 +200,6 @@ def lifetime(created_at: datetime, expires_on: datetime, zone: tzinfo) -> timede
     """
     exact = instants(expires_on, zone)[0] - created_at
     return -(-exact // SECOND) * SECOND
-
-
-def relative(moment: datetime, now: datetime) -> str:
-    """Return how far away *moment* is from *now*, rounded: `in 12 days`, `3 hours ago`."""
-    seconds = (moment - now).total_seconds()
-    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        count = round(abs(seconds) / size)
-        if count and abs(seconds) >= size / 2:
-            length = f"{count:,} {unit}{'s' if count > 1 else ''}"
-            return f"in {length}" if seconds > 0 else f"{length} ago"
-    return "in a moment" if seconds > 0 else "just now"
 
 
 def parse_stored(stored: str) -> datetime:

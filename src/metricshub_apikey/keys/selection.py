@@ -26,11 +26,11 @@ class Usage(NamedTuple):
 
     def of(self, key: ApiKey) -> datetime | None:
         """Return when *key* was last used, in UTC; None where nobody recorded it."""
-        if key.key is None or not self.last:
+        if not key.secret or not self.last:
             return None
         from .fingerprint import fingerprint
 
-        return self.last.get(fingerprint(key.key))
+        return self.last.get(fingerprint(key.secret.reveal()))
 
     def unused(self, key: ApiKey, *, since: datetime) -> bool | None:
         """

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from metricshub_apikey.errors import InvalidArgumentError
+
 FILE_NAME = "metricshub-keystore.p12"
 ENVIRONMENT_VARIABLE = "METRICSHUB_KEYSTORE"
 DEFAULT_INSTALLATION = "/opt/metricshub"
@@ -53,6 +55,9 @@ def find_keystore(
             `/opt/metricshub/bin/apikey` means the installation `/opt/metricshub`.
         platform: As `sys.platform`.
         default_installation: Where MetricsHub's packages install.
+
+    Raises:
+        InvalidArgumentError: No rule matches, as the user has no home directory.
     """
     if named is not None:
         return Location(named, "option", "the option --keystore")
@@ -67,10 +72,22 @@ def find_keystore(
     if os.path.isdir(default_installation):
         path = _in_installation(default_installation)
         return Location(path, "default-installation", f"{default_installation} is there")
+    return Location(os.path.join(_user_data(), FILE_NAME), "user-data", "the user's data folder")
+
+
+def _user_data() -> str:
     from platformdirs import user_data_dir
 
-    path = os.path.join(user_data_dir("metricshub", appauthor=False), FILE_NAME)
-    return Location(path, "user-data", "the user's data folder")
+    try:
+        folder = user_data_dir("metricshub", appauthor=False)
+    except RuntimeError:  # as platformdirs says it since 4.14
+        folder = ""
+    if not os.path.isabs(folder):  # before, it is a folder named "~" wherever one is
+        raise InvalidArgumentError(
+            "This user has no home directory in which a keystore could be.",
+            hint=f"Name the keystore with --keystore or {ENVIRONMENT_VARIABLE}.",
+        )
+    return folder
 
 
 def _started_from(launcher: str) -> Location | None:

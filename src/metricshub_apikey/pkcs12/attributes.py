@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from metricshub_apikey.errors import DamagedError, LimitError, UnsupportedError
+from metricshub_apikey.pkcs12.problems import (
+    DamagedBytesError,
+    FormatLimitError,
+    UnsupportedFormatError,
+)
 
 from . import der
 
@@ -32,8 +36,8 @@ def read_names(raw: bytes, at: int) -> tuple[bytes | None, bytes | None]:
         at: Where its attributes begin; there may be none.
 
     Raises:
-        DamagedError: They are no SET of attributes.
-        LimitError: There are too many, or the name is too long.
+        DamagedBytesError: They are no SET of attributes.
+        FormatLimitError: There are too many, or the name is too long.
     """
     name = local_key_id = None
     for _, body, stop in _walk(raw, at):
@@ -44,7 +48,9 @@ def read_names(raw: bytes, at: int) -> tuple[bytes | None, bytes | None]:
         elif body == stop or raw[body] != der.OID:
             raise der.malformed(body)
     if name is not None and len(name) > 2 * MAX_NAME:
-        raise LimitError(f"has an entry with a name over the limit of {MAX_NAME:,} characters")
+        raise FormatLimitError(
+            f"has an entry with a name over the limit of {MAX_NAME:,} characters"
+        )
     return name, local_key_id
 
 
@@ -57,7 +63,7 @@ def _walk(raw: bytes, at: int) -> Iterator[tuple[int, int, int]]:
     while at < end:
         count += 1
         if count > MAX_ATTRIBUTES:
-            raise LimitError(
+            raise FormatLimitError(
                 f"has an entry with more attributes than the limit of {MAX_ATTRIBUTES:,}"
             )
         start = at
@@ -154,5 +160,5 @@ def _texts(raw: bytes, at: int, end: int) -> Iterator[str]:
                 return
             body, at = der.enter(raw, at, end, der.UTF8_STRING)
             yield raw[body:at].decode()
-    except (DamagedError, UnsupportedError, UnicodeDecodeError):
+    except (DamagedBytesError, UnsupportedFormatError, UnicodeDecodeError):
         return  # Somebody else's idea of it.

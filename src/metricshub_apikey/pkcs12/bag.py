@@ -7,11 +7,11 @@ when asked: for its alias, its creation time, or the encrypted value of a secret
 
 from __future__ import annotations
 
-from metricshub_apikey.errors import (
-    DamagedError,
-    EntryUnreadableError,
-    LimitError,
-    UnsupportedError,
+from metricshub_apikey.errors import EntryUnreadableError
+from metricshub_apikey.pkcs12.problems import (
+    DamagedBytesError,
+    FormatLimitError,
+    UnsupportedFormatError,
 )
 
 from . import der
@@ -43,7 +43,7 @@ class Bag:
         Read the outline of *raw*, one whole SafeBag.
 
         Raises:
-            DamagedError: It is none.
+            DamagedBytesError: It is none.
         """
         start, end = der.enter_last(raw, 0, len(raw), der.SEQUENCE)
         _, value = der.enter(raw, start, end, der.OID)
@@ -98,9 +98,9 @@ class Bag:
         """
         try:
             return self._read_encrypted()
-        except DamagedError as error:
+        except DamagedBytesError as error:
             raise EntryUnreadableError("it is not a secret entry") from error
-        except (UnsupportedError, LimitError) as error:
+        except (UnsupportedFormatError, FormatLimitError) as error:
             raise EntryUnreadableError(f"it {error}") from error
 
     def _read_encrypted(self) -> Encrypted:
@@ -110,16 +110,18 @@ class Bag:
         outer, end = der.enter(raw, self._value, len(raw), der.CONTEXT_0)
         body, end = der.enter(raw, outer, end, der.SEQUENCE)
         if not raw.startswith(SHROUDED_KEY_BAG, body):
-            raise UnsupportedError("is not stored as a shrouded key")
+            raise UnsupportedFormatError("is not stored as a shrouded key")
         at, end = der.enter(raw, body + len(SHROUDED_KEY_BAG), end, der.CONTEXT_0)
         at, end = der.enter(raw, at, end, der.OCTETS)
         at, end = der.enter(raw, at, end, der.SEQUENCE)
         body, stop = der.enter(raw, at, end, der.SEQUENCE)
         if stop - body > MAX_ALGORITHM:
-            raise LimitError(f"has parameters over the limit of {MAX_ALGORITHM:,} bytes")
+            raise FormatLimitError(f"has parameters over the limit of {MAX_ALGORITHM:,} bytes")
         algorithm = parse_algorithm(raw[body:stop])
         if not 1 <= algorithm.kdf.iterations <= MAX_ITERATIONS:
-            raise LimitError(f"has an iteration count outside the limit of 1 to {MAX_ITERATIONS:,}")
+            raise FormatLimitError(
+                f"has an iteration count outside the limit of 1 to {MAX_ITERATIONS:,}"
+            )
         body, stop = der.enter(raw, stop, end, der.OCTETS)
         return Encrypted(algorithm, raw[body:stop])
 
@@ -134,7 +136,7 @@ def secret_value(plaintext: bytes) -> bytes:
     Return the value inside a decrypted secret, `SEQ{ INT 0, AlgorithmIdentifier, OCTETS value }`.
 
     Raises:
-        DamagedError: The plaintext is no such structure; so the password was wrong.
+        DamagedBytesError: The plaintext is no such structure; so the password was wrong.
     """
     start, end = der.enter(plaintext, 0, len(plaintext), der.SEQUENCE)
     _, at = der.enter(plaintext, start, end, der.INTEGER)

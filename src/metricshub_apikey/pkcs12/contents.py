@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from metricshub_apikey.errors import DamagedError, UnsupportedError
+from metricshub_apikey.pkcs12.problems import DamagedBytesError, UnsupportedFormatError
 
 from . import der
 from .bag import Bag
@@ -58,8 +58,8 @@ class Contents:
         Read one ContentInfo; bags in *known* are taken from there instead of read again.
 
         Raises:
-            DamagedError: It is none, or its plain bags are none.
-            LimitError: More bags, or a more expensive encryption, than a limit allows.
+            DamagedBytesError: It is none, or its plain bags are none.
+            FormatLimitError: More bags, or a more expensive encryption, than a limit allows.
         """
         start, end = der.enter(raw, 0, len(raw), der.SEQUENCE)
         _, at = der.enter(raw, start, end, der.OID)
@@ -71,7 +71,7 @@ class Contents:
             return cls(raw, [], plain=False)
         try:
             return cls(raw, split_bags(_open(raw, at, end, password, keys), known), plain=False)
-        except (DecryptionError, DamagedError, UnsupportedError):
+        except (DecryptionError, DamagedBytesError, UnsupportedFormatError):
             # Certificates of another tool or under another password: not ours to understand.
             return cls(raw, [], plain=False)
 
@@ -125,8 +125,8 @@ def split_bags(safe: bytes, known: dict[bytes, Bag]) -> list[Bag]:
     Return the bags of a SafeContents; those in *known* are taken from there.
 
     Raises:
-        DamagedError: The bytes are no SafeContents.
-        LimitError: There are too many bags.
+        DamagedBytesError: The bytes are no SafeContents.
+        FormatLimitError: There are too many bags.
     """
     start, end = der.enter_last(safe, 0, len(safe), der.SEQUENCE)
     encoded = der.split(safe, start, end, der.SEQUENCE, most=MAX_BAGS, what="entries")

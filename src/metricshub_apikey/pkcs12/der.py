@@ -17,7 +17,11 @@ The elements are spans (start, end) of one `bytes` object; nothing is copied unt
 
 from __future__ import annotations
 
-from metricshub_apikey.errors import DamagedError, LimitError, UnsupportedError
+from metricshub_apikey.pkcs12.problems import (
+    DamagedBytesError,
+    FormatLimitError,
+    UnsupportedFormatError,
+)
 
 INTEGER = 0x02
 OCTETS = 0x04
@@ -47,8 +51,8 @@ def enter(data: bytes, start: int, end: int, tag: int) -> tuple[int, int]:
         The offsets of the content's first byte, and of the byte after its last.
 
     Raises:
-        DamagedError: No strict DER element with this tag fits between *start* and *end*.
-        UnsupportedError: The length is indefinite (BER).
+        DamagedBytesError: No strict DER element with this tag fits between *start* and *end*.
+        UnsupportedFormatError: The length is indefinite (BER).
     """
     content = start + 2
     if content > end or data[start] != tag:
@@ -57,7 +61,7 @@ def enter(data: bytes, start: int, end: int, tag: int) -> tuple[int, int]:
     if size > 0x7F:
         content += size & 0x7F
         if size == 0x80:
-            raise UnsupportedError("is BER-encoded (indefinite length); only DER is read")
+            raise UnsupportedFormatError("is BER-encoded (indefinite length); only DER is read")
         if size > 0x88 or content > end:
             raise malformed(start)
         size = int.from_bytes(data[start + 2 : content], "big")
@@ -82,14 +86,14 @@ def split(data: bytes, start: int, end: int, tag: int, *, most: int, what: str) 
     Return the elements, all of which must have *tag*, that fill *start* to *end*.
 
     Raises:
-        DamagedError: Something else is there.
-        LimitError: There are more than *most*; *what* they are is for the message.
+        DamagedBytesError: Something else is there.
+        FormatLimitError: There are more than *most*; *what* they are is for the message.
     """
     elements: list[bytes] = []
     while start < end:
         _, stop = enter(data, start, end, tag)
         if len(elements) == most:
-            raise LimitError(f"holds more {what} than the limit of {most:,}")
+            raise FormatLimitError(f"holds more {what} than the limit of {most:,}")
         elements.append(data[start:stop])
         start = stop
     return elements
@@ -100,11 +104,11 @@ def read_integer(data: bytes, start: int, end: int) -> int:
     Return the INTEGER whose content is *start* to *end*.
 
     Raises:
-        DamagedError: The content is empty, or longer than its value needs.
-        LimitError: It has more than 8 bytes; no count or version is that large.
+        DamagedBytesError: The content is empty, or longer than its value needs.
+        FormatLimitError: It has more than 8 bytes; no count or version is that large.
     """
     if end - start > MAX_INTEGER_BYTES:
-        raise LimitError(f"holds a number over the limit of {MAX_INTEGER_BYTES} bytes")
+        raise FormatLimitError(f"holds a number over the limit of {MAX_INTEGER_BYTES} bytes")
     content = data[start:end]
     if not content or (len(content) > 1 and content[0] in (0, 0xFF) and _same_sign(content)):
         raise malformed(start)
@@ -115,9 +119,9 @@ def _same_sign(content: bytes) -> bool:
     return (content[0] ^ content[1]) & 0x80 == 0
 
 
-def malformed(offset: int) -> DamagedError:
+def malformed(offset: int) -> DamagedBytesError:
     """Return the error for bytes that are no strict DER, *offset* into the part being read."""
-    return DamagedError(hint=f"It is not strict DER at byte {offset} of the part being read.")
+    return DamagedBytesError(hint=f"It is not strict DER at byte {offset} of the part being read.")
 
 
 def element(tag: int, *contents: bytes) -> bytes:

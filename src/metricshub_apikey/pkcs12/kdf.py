@@ -13,7 +13,8 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from metricshub_apikey.errors import LimitError
+from metricshub_apikey.pkcs12.problems import FormatLimitError
+from metricshub_apikey.secret import Secret
 
 MAX_ITERATIONS = 1_000_000
 HONEST_PBKDF2 = 20_000
@@ -29,7 +30,7 @@ WORTH_THREADS = 16
 """From this many keys on, starting threads pays."""
 
 
-class Passwords(NamedTuple):
+class Passwords:
     """
     The two passwords of a keystore; MetricsHub uses one for the file, one for its entries.
 
@@ -38,12 +39,27 @@ class Passwords(NamedTuple):
         entries: Opens the secret entries.
     """
 
-    store: str
-    entries: str
+    __slots__ = ("entries", "store")
 
-    def __repr__(self) -> str:
-        """Show no secret."""
-        return "Passwords(store=…, entries=…)"
+    def __init__(self, store: str, entries: str) -> None:
+        """Hide both at once."""
+        self.store = Secret(store)
+        self.entries = Secret(entries)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare both."""
+        if not isinstance(other, Passwords):
+            return NotImplemented
+        return (self.store, self.entries) == (other.store, other.entries)
+
+    def __hash__(self) -> int:
+        """Return a hash, salted in each process."""
+        return hash((self.store, self.entries))
+
+    @property
+    def ascii(self) -> bool:
+        """Whether every Java can open a keystore with them."""
+        return (self.store.reveal() + self.entries.reveal()).isascii()
 
 
 class KdfParameters(NamedTuple):
@@ -94,7 +110,7 @@ class KeyDerivation:
         Return the key.
 
         Raises:
-            LimitError: Too many iterations, for one derivation or for the run.
+            FormatLimitError: Too many iterations, for one derivation or for the run.
         """
         key = self._keys.get((password, wanted))
         if key is None:
@@ -119,7 +135,7 @@ class KeyDerivation:
             progress: Called with how many are derived, and how many there are.
 
         Raises:
-            LimitError: Too many iterations; nothing was derived.
+            FormatLimitError: Too many iterations; nothing was derived.
         """
         missing = [one for one in dict.fromkeys(wanted) if (password, one) not in self._keys]
         for one in missing:
@@ -140,14 +156,14 @@ class KeyDerivation:
     def _spend(self, wanted: Derivation) -> None:
         iterations, hash_name = wanted.kdf.iterations, wanted.kdf.hash_name
         if not 1 <= iterations <= MAX_ITERATIONS:
-            raise LimitError(
+            raise FormatLimitError(
                 f"asks for an iteration count outside the limit of 1 to {MAX_ITERATIONS:,}"
             )
         blocks = -(-wanted.size // hashlib.new(hash_name).digest_size)
         honest = HONEST_PBKDF2 if wanted.purpose is None else HONEST_PKCS12
         excess = max(0, iterations * blocks - honest)
         if excess > self._excess:
-            raise LimitError(
+            raise FormatLimitError(
                 f"asks for more iterations than the limit: {honest:,} for each key and "
                 f"{EXCESS_BUDGET:,} beyond that for all"
             )

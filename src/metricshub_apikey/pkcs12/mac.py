@@ -12,7 +12,11 @@ import hmac
 from collections.abc import Callable
 from typing import NamedTuple
 
-from metricshub_apikey.errors import DamagedError, LimitError, UnsupportedError
+from metricshub_apikey.pkcs12.problems import (
+    DamagedBytesError,
+    FormatLimitError,
+    UnsupportedFormatError,
+)
 
 from . import der
 from .kdf import MAC, Derivation, KdfParameters, KeyDerivation
@@ -57,9 +61,9 @@ def parse_mac(data: bytes, start: int, end: int) -> Mac:
     Read the MacData whose content is *start* to *end*.
 
     Raises:
-        DamagedError: The bytes are no MacData, or the digest's length does not fit its hash.
-        LimitError: A number has more than 8 bytes, or a PBMAC1 key is too short to be safe.
-        UnsupportedError: A hash or a scheme that is not read.
+        DamagedBytesError: The bytes are no MacData, or the digest's length does not fit its hash.
+        FormatLimitError: A number has more than 8 bytes, or a PBMAC1 key is too short to be safe.
+        UnsupportedFormatError: A hash or a scheme that is not read.
     """
     info, info_stop = der.enter(data, start, end, der.SEQUENCE)
     body, stop = der.enter(data, info, info_stop, der.SEQUENCE)
@@ -74,9 +78,9 @@ def parse_mac(data: bytes, start: int, end: int) -> Mac:
             count = der.read_integer(data, *der.enter_last(data, salt_stop, end, der.INTEGER))
         scheme = KdfParameters(data[salt_body:salt_stop], count, HASHES[name])
     else:
-        raise UnsupportedError("has a MAC with a hash that is not supported")
+        raise UnsupportedFormatError("has a MAC with a hash that is not supported")
     if digest_stop - digest_body != hashlib.new(scheme.hash_name).digest_size:
-        raise DamagedError(hint="Its MAC has the wrong length.")
+        raise DamagedBytesError(hint="Its MAC has the wrong length.")
     return Mac(scheme, data[digest_body:digest_stop])
 
 
@@ -86,7 +90,9 @@ def _parse_pbmac1(data: bytes, start: int, end: int) -> Pbmac1:
     kdf, key_size = parse_pbkdf2(data[kdf_body:kdf_stop])
     mac_body, mac_stop = der.enter(data, kdf_stop, stop, der.SEQUENCE)
     if key_size is None or not MIN_PBMAC1_KEY <= key_size <= hashlib.sha512().digest_size:
-        raise LimitError(f"has a PBMAC1 key outside the limit of {MIN_PBMAC1_KEY} to 64 bytes")
+        raise FormatLimitError(
+            f"has a PBMAC1 key outside the limit of {MIN_PBMAC1_KEY} to 64 bytes"
+        )
     return Pbmac1(kdf, key_size, hmac_hash(split_algorithm(data, mac_body, mac_stop)[0]))
 
 
@@ -95,12 +101,12 @@ def verify(mac: Mac, content: bytes, password: str, keys: KeyDerivation) -> None
     Check that whoever knows *password* wrote *content*.
 
     Raises:
-        DamagedError: Wrong password, or changed bytes.
-        LimitError: Too many iterations.
+        DamagedBytesError: Wrong password, or changed bytes.
+        FormatLimitError: Too many iterations.
     """
     expected = _compute(mac.scheme, content, password, keys)
     if not hmac.compare_digest(expected, mac.digest):
-        raise DamagedError
+        raise DamagedBytesError
 
 
 def _compute(
@@ -135,11 +141,11 @@ def seal(
         random_bytes: Returns that many random bytes.
 
     Raises:
-        UnsupportedError: The previous MAC is PBMAC1.
+        UnsupportedFormatError: The previous MAC is PBMAC1.
     """
     hash_name, iterations = "sha256", ITERATIONS
     if like is not None and isinstance(like.scheme, Pbmac1):
-        raise UnsupportedError("is sealed with PBMAC1, which is only read, never written")
+        raise UnsupportedFormatError("is sealed with PBMAC1, which is only read, never written")
     if like is not None and like.scheme.hash_name != "sha1":
         _, iterations, hash_name = like.scheme
     scheme = KdfParameters(random_bytes(SALT_SIZE), iterations, hash_name)

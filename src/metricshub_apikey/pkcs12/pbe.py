@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 
-from metricshub_apikey.errors import UnsupportedError
+from metricshub_apikey.pkcs12.problems import UnsupportedFormatError
 
 from . import der
 from .kdf import IV, KEY, Derivation, KdfParameters, KeyDerivation
@@ -98,9 +98,9 @@ def parse_algorithm(content: bytes) -> Algorithm:
     Also reads the nesting `SEQ{ pbes2, SEQ{ real parameters }}` that JDK 8 wrote before 8u312.
 
     Raises:
-        DamagedError: The bytes are no AlgorithmIdentifier.
-        UnsupportedError: A scheme that is not read (RC2, RC4, DES, scrypt, …).
-        LimitError: A number in it is too large to be honest.
+        DamagedBytesError: The bytes are no AlgorithmIdentifier.
+        UnsupportedFormatError: A scheme that is not read (RC2, RC4, DES, scrypt, …).
+        FormatLimitError: A number in it is too large to be honest.
     """
     if content.startswith(PBES2) and content[-len(IV_HEADER) - AES_BLOCK : -AES_BLOCK] == IV_HEADER:
         # Entries of ours differ in nothing but these last bytes: read the others once.
@@ -110,7 +110,7 @@ def parse_algorithm(content: bytes) -> Algorithm:
     if name == PBES2:
         return _parse_pbes2(content)
     if name != PBE_3DES:
-        raise UnsupportedError("is encrypted with an algorithm that is not supported")
+        raise UnsupportedFormatError("is encrypted with an algorithm that is not supported")
     body, stop = der.enter_last(content, parameters, len(content), der.SEQUENCE)
     salt, at = der.enter(content, body, stop, der.OCTETS)
     count = der.read_integer(content, *der.enter_last(content, at, stop, der.INTEGER))
@@ -137,7 +137,7 @@ def _parse_pbes2(content: bytes) -> Pbes2:
     body, stop = der.enter_last(content, kdf_stop, end, der.SEQUENCE)
     expected = AES_KEY_SIZES.get(content[body : body + len(AES_256_CBC)])
     if expected is None:
-        raise UnsupportedError("is encrypted with a cipher that is not supported")
+        raise UnsupportedFormatError("is encrypted with a cipher that is not supported")
     iv_body, iv_stop = der.enter_last(content, body + len(AES_256_CBC), stop, der.OCTETS)
     if iv_stop - iv_body != AES_BLOCK or key_size not in (None, expected):
         raise der.malformed(body)
@@ -153,7 +153,7 @@ def parse_pbkdf2(data: bytes) -> tuple[KdfParameters, int | None]:
     """
     name, parameters = split_algorithm(data, 0, len(data))
     if name != PBKDF2:
-        raise UnsupportedError("derives a key in a way that is not supported")
+        raise UnsupportedFormatError("derives a key in a way that is not supported")
     start, end = der.enter_last(data, parameters, len(data), der.SEQUENCE)
     salt_body, salt_stop = der.enter(data, start, end, der.OCTETS)
     count_body, at = der.enter(data, salt_stop, end, der.INTEGER)
@@ -176,7 +176,7 @@ def hmac_hash(name: bytes) -> str:
     try:
         return HMAC_HASHES[name]
     except KeyError:
-        raise UnsupportedError("derives a key with a hash that is not supported") from None
+        raise UnsupportedFormatError("derives a key with a hash that is not supported") from None
 
 
 def decrypt(encrypted: Encrypted, password: str, keys: KeyDerivation) -> bytes:
@@ -187,7 +187,7 @@ def decrypt(encrypted: Encrypted, password: str, keys: KeyDerivation) -> bytes:
 
     Raises:
         DecryptionError: The padding is wrong.
-        LimitError: Too many iterations.
+        FormatLimitError: Too many iterations.
     """
     (plaintext,) = decrypt_all([encrypted], password, keys)
     if plaintext is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from metricshub_apikey.errors import (
-    DamagedError,
-    LimitError,
-    NotAKeystoreError,
-    TruncatedError,
-    UnsupportedError,
+from metricshub_apikey.pkcs12.problems import (
+    DamagedBytesError,
+    FormatLimitError,
+    NotPkcs12Error,
+    TruncatedBytesError,
+    UnsupportedFormatError,
 )
 
 from . import der
@@ -23,10 +23,10 @@ def open_pfx(data: bytes) -> tuple[bytes, int, int]:
     Return the authenticated safe's bytes, where the MacData begins, and where the PFX ends.
 
     Raises:
-        NotAKeystoreError: The bytes are something else.
-        TruncatedError: They end too early.
-        DamagedError: They are no strict DER further inside.
-        UnsupportedError: BER, another version, public-key integrity.
+        NotPkcs12Error: The bytes are something else.
+        TruncatedBytesError: They end too early.
+        DamagedBytesError: They are no strict DER further inside.
+        UnsupportedFormatError: BER, another version, public-key integrity.
     """
     start, end = _enter_pfx(data)
     try:
@@ -34,14 +34,16 @@ def open_pfx(data: bytes) -> tuple[bytes, int, int]:
         version = der.read_integer(data, body, at)
         content, stop = der.enter(data, at, end, der.SEQUENCE)
         _, inner = der.enter(data, content, stop, der.OID)
-    except (DamagedError, LimitError):
-        raise NotAKeystoreError from None
+    except (DamagedBytesError, FormatLimitError):
+        raise NotPkcs12Error from None
     if data.startswith(SIGNED_DATA, content):
-        raise UnsupportedError("is sealed with a public key; only passwords are supported")
+        raise UnsupportedFormatError("is sealed with a public key; only passwords are supported")
     if not data.startswith(DATA, content):
-        raise NotAKeystoreError
+        raise NotPkcs12Error
     if version != VERSION:
-        raise UnsupportedError(f"is a PKCS#12 file of version {version}; only version 3 is read")
+        raise UnsupportedFormatError(
+            f"is a PKCS#12 file of version {version}; only version 3 is read"
+        )
     body, inner = der.enter_last(data, inner, stop, der.CONTEXT_0)
     body, inner = der.enter_last(data, body, inner, der.OCTETS)
     return data[body:inner], stop, end
@@ -50,15 +52,15 @@ def open_pfx(data: bytes) -> tuple[bytes, int, int]:
 def _enter_pfx(data: bytes) -> tuple[int, int]:
     """Enter the outermost SEQUENCE; tell a file cut short from one that never was a keystore."""
     if not data:
-        raise TruncatedError(hint="The file is empty.")
+        raise TruncatedBytesError(hint="The file is empty.")
     try:
         return der.enter(data, 0, len(data), der.SEQUENCE)
-    except DamagedError:
+    except DamagedBytesError:
         header = 2 + (data[1] & 0x7F if len(data) > 1 and data[1] > 0x7F else 0)
         version = data[header : header + len(VERSION_DER)]
         if data[0] == der.SEQUENCE and VERSION_DER.startswith(version):
-            raise TruncatedError(hint="The file ends too early.") from None
-        raise NotAKeystoreError from None
+            raise TruncatedBytesError(hint="The file ends too early.") from None
+        raise NotPkcs12Error from None
 
 
 def encode_pfx(safe: bytes, seal: bytes) -> bytes:

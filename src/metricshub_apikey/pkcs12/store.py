@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from metricshub_apikey.errors import (
-    DamagedError,
-    EntryUnreadableError,
-    LimitError,
-    UnsupportedError,
+from metricshub_apikey.errors import EntryUnreadableError
+from metricshub_apikey.pkcs12.problems import (
+    DamagedBytesError,
+    FormatLimitError,
+    UnsupportedFormatError,
 )
 
 from . import der, mac
@@ -100,20 +100,22 @@ class Store:
             known: Bags that need not be read again where their bytes are met.
 
         Raises:
-            NotAKeystoreError: The bytes are something else.
-            TruncatedError: They end too early.
-            DamagedError: The password is wrong, or the bytes are damaged.
-            UnsupportedError: BER, another version, no MAC, public-key integrity.
-            LimitError: It asks for more than a limit allows.
+            NotPkcs12Error: The bytes are something else.
+            TruncatedBytesError: They end too early.
+            DamagedBytesError: The password is wrong, or the bytes are damaged.
+            UnsupportedFormatError: BER, another version, no MAC, public-key integrity.
+            FormatLimitError: It asks for more than a limit allows.
         """
         keys = keys or KeyDerivation()
         safe, at, end = open_pfx(data)
         if at == end:
-            raise UnsupportedError("has no MAC: anybody could have forged its entries")
+            raise UnsupportedFormatError("has no MAC: anybody could have forged its entries")
         body, stop = der.enter_last(data, at, end, der.SEQUENCE)
         seal = mac.parse_mac(data, body, stop)
-        mac.verify(seal, safe, passwords.store, keys)
-        contents = _parse_safe(safe, passwords.store, keys, {bag.raw: bag for bag in known})
+        mac.verify(seal, safe, passwords.store.reveal(), keys)
+        contents = _parse_safe(
+            safe, passwords.store.reveal(), keys, {bag.raw: bag for bag in known}
+        )
         return cls(contents, seal, passwords, keys, trailing=len(data) - end)
 
     @property
@@ -149,12 +151,12 @@ class Store:
             For each its value, or why it cannot be read.
 
         Raises:
-            LimitError: All of them together ask for more iterations than the limit allows.
+            FormatLimitError: All of them together ask for more iterations than the limit allows.
         """
         outlines = [_encrypted(bag) for bag in bags]
         secrets = [one for one in outlines if isinstance(one, Encrypted)]
         wanted = dict.fromkeys(key for one in secrets for key in derivations(one.algorithm))
-        password = self.passwords.entries
+        password = self.passwords.entries.reveal()
         self.keys.derive_all(password, list(wanted), progress)
         opened = iter(decrypt_all(secrets, password, self.keys))
         return [_value(next(opened)) if isinstance(one, Encrypted) else one for one in outlines]
@@ -195,17 +197,17 @@ class Store:
         self._kdfs[prefix] = kdf or KdfParameters(random_bytes(SALT_SIZE), ITERATIONS, "sha256")
         algorithm = Pbes2(self._kdfs[prefix], AES_256_KEY, random_bytes(AES_BLOCK))
         plaintext = encode_secret(value)
-        return algorithm, encrypt(algorithm, self.passwords.entries, plaintext, self.keys)
+        return algorithm, encrypt(algorithm, self.passwords.entries.reveal(), plaintext, self.keys)
 
     def adopt(self, bag: Bag) -> None:
         """
         Put *bag* behind the others, byte for byte as it is.
 
         Raises:
-            LimitError: There are as many entries as a keystore may have.
+            FormatLimitError: There are as many entries as a keystore may have.
         """
         if sum(len(contents.bags) for contents in self._contents) >= MAX_BAGS:
-            raise LimitError(f"holds as many entries as the limit of {MAX_BAGS:,} allows")
+            raise FormatLimitError(f"holds as many entries as the limit of {MAX_BAGS:,} allows")
         self._last_plain_contents().append(bag)
         self.added[bag.raw] += 1
 
@@ -259,9 +261,9 @@ class Store:
         Return the whole file, freshly sealed.
 
         Raises:
-            UnsupportedError: The file's MAC is of a kind that is only read.
+            UnsupportedFormatError: The file's MAC is of a kind that is only read.
         """
-        password = self.passwords.store
+        password = self.passwords.store.reveal()
         safe = der.sequence(
             *(part.encode(password, self.keys, random_bytes) for part in self._contents)
         )
@@ -281,7 +283,7 @@ def _value(plaintext: bytes | None) -> bytes | EntryUnreadableError:
     try:
         if plaintext is not None:
             return secret_value(plaintext)
-    except (DamagedError, UnsupportedError):
+    except (DamagedBytesError, UnsupportedFormatError):
         pass  # The password was wrong, and the padding right by chance.
     return EntryUnreadableError("it has another password or is damaged")
 
@@ -296,5 +298,5 @@ def _parse_safe(
         contents.append(Contents.parse(raw, password, keys, known))
         count += len(contents[-1].bags)
         if count > MAX_BAGS:
-            raise LimitError(f"holds more entries than the limit of {MAX_BAGS:,}")
+            raise FormatLimitError(f"holds more entries than the limit of {MAX_BAGS:,}")
     return contents

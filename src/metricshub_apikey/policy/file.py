@@ -12,27 +12,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from metricshub_apikey.errors import InvalidArgumentError, KeystoreError, PolicyError
 from metricshub_apikey.files import ownership
 from metricshub_apikey.files.reading import read
+from metricshub_apikey.files.text import decode
 from metricshub_apikey.formats.toml_value import Value
-from metricshub_apikey.keys.expiry import parse_duration
+from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.prefixed import check_prefix
 
-from .permission import Permission
-from .rules import STOCK, KeyFormat, Policy, RateLimit, Role
+from .permission import Permission, path_expression
+from .rules import STOCK, KeyFormat, Mcp, Policy, RateLimit, Role
 from .state import parse as parse_state
 
 MAX_SIZE = 1 << 20
 HIGHEST_RATE = 1_000_000
 
-TOP = ("enforced", "state", "keys", "server", "roles", "rate_limit")
-SERVER = ("timezone",)
-ZONE = re.compile(r"[A-Za-z0-9_+:/-]{1,64}")
+TOP = ("enforced", "state", "keys", "server", "roles", "gateway", "mcp", "rate_limit")
 KEYS = (
     "require_expiry",
     "default_lifetime",
@@ -42,15 +41,21 @@ KEYS = (
     "format",
     "prefix",
 )
-ROLE = ("description", "allow")
 RATE_LIMIT = ("requests_per_minute", "burst_per_second")
+ROLE = ("description", "allow", "tools", "networks", *RATE_LIMIT)
+GATEWAY = ("public",)
+MCP = ("paths", "streams")
+SERVER = ("timezone",)
+ZONE = re.compile(r"[A-Za-z0-9_+:/-]{1,64}")
 
 HOMES = {
     **dict.fromkeys(TOP, "at the top of the file, above all tables"),
     **dict.fromkeys(KEYS, "in [keys]"),
     **dict.fromkeys(SERVER, "in [server]"),
     **dict.fromkeys(ROLE, "in the table of a role, such as [roles.read-only]"),
-    **dict.fromkeys(RATE_LIMIT, "in [rate_limit]"),
+    **dict.fromkeys(RATE_LIMIT, "in [rate_limit], or in the table of a role"),
+    **dict.fromkeys(GATEWAY, "in [gateway]"),
+    **dict.fromkeys(MCP, "in [mcp]"),
 }
 """Where each key belongs: whoever appends one to the file puts it into the last table."""
 
@@ -67,7 +72,7 @@ def load(path: str) -> Policy:
     try:
         snapshot = read(path, MAX_SIZE)
     except KeystoreError as error:
-        raise PolicyError(f"{path} {error.message}.") from error
+        raise PolicyError(error.message) from error
     except PermissionError as error:
         hint = ownership.access_hint(path)
         raise PolicyError(f"Access denied to {path}.", hint=hint) from error
@@ -76,12 +81,7 @@ def load(path: str) -> Policy:
     if snapshot is None:
         link = "It is a link, and what it points to is missing." if os.path.islink(path) else None
         raise PolicyError(f"There is no policy file {path}.", hint=link)
-    try:
-        text = snapshot.data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = snapshot.data.count(b"\n", 0, error.start) + 1
-        raise PolicyError(f"{path}, line {line}: this is not UTF-8.") from None
-    return parse(text, path)
+    return parse(decode(snapshot.data, path, PolicyError), path)
 
 
 def parse(text: str, path: str) -> Policy:
@@ -108,6 +108,13 @@ def parse(text: str, path: str) -> Policy:
     if "roles" in top:
         roles = {name: _read_role(name, role) for name, role in top["roles"].table().items()}
         policy = policy._replace(roles=roles)
+    if "gateway" in top:
+        gateway = top["gateway"].members(GATEWAY, HOMES)
+        policy = policy._replace(public=_texts(gateway.get("public"), _public))
+    if "mcp" in top:
+        places = top["mcp"].members(MCP, HOMES)
+        mcp = {name: _texts(value, _mcp_path) for name, value in places.items()}
+        policy = policy._replace(mcp=Mcp(**mcp))
     if "rate_limit" in top:
         limits = top["rate_limit"].members(RATE_LIMIT, HOMES)
         rates = {name: value.number(HIGHEST_RATE) for name, value in limits.items()}
@@ -178,11 +185,21 @@ def _read_role(name: str, role: Value) -> Role:
     except InvalidArgumentError as error:
         raise role.error(error.message) from None
     members = role.members(ROLE, HOMES)
-    description, allow = members.get("description"), members.get("allow")
+    description, networks = members.get("description"), members.get("networks")
+    if networks is not None and not networks.items():
+        raise networks.expected("at least one network, such as 10.0.0.0/8")
     return Role(
         None if description is None else description.checked(_description),
-        () if allow is None else tuple(rule.checked(_rule) for rule in allow.items()),
+        _texts(members.get("allow"), _rule),
+        _texts(members.get("tools"), _tool),
+        None if networks is None else _texts(networks, _network),
+        **{name: members[name].number(HIGHEST_RATE) for name in RATE_LIMIT if name in members},
     )
+
+
+def _texts(value: Value | None, check: Callable[[str], str]) -> tuple[str, ...]:
+    """Return a list of texts, each as *check* returns it; nothing where there is no list."""
+    return () if value is None else tuple(one.checked(check) for one in value.items())
 
 
 def _description(text: str) -> str:
@@ -192,4 +209,32 @@ def _description(text: str) -> str:
 
 def _rule(text: str) -> str:
     Permission([text])
+    return text
+
+
+def _tool(text: str) -> str:
+    from .access import check_tool
+
+    check_tool(text)
+    return text
+
+
+def _network(text: str) -> str:
+    from .access import read_network
+
+    return str(read_network(text))
+
+
+def _public(text: str) -> str:
+    from .access import check_public
+
+    check_public(text)
+    return text
+
+
+def _mcp_path(text: str) -> str:
+    try:
+        path_expression(text)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"'{text}' is not a path: {error.message}") from None
     return text

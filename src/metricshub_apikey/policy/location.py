@@ -1,9 +1,11 @@
-"""Where the policy file is."""
+"""Where the policy file is; it is read in `file`, which is imported where there is one."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+
+from .rules import STOCK, Policy
 
 FILE_NAME = "apikey.toml"
 ENVIRONMENT_VARIABLE = "METRICSHUB_APIKEY_POLICY"
@@ -40,3 +42,17 @@ def find_policy(named: str | None, keystore: str, environ: Mapping[str, str]) ->
     except OSError:  # it may be there: let `load` say what is wrong
         return path
     return path
+
+
+def in_force(named: str | None, keystore: str, environ: Mapping[str, str]) -> Policy:
+    """
+    Return the rules for *keystore*; those of a stock server where there is no policy file.
+
+    The arguments are those of `find_policy`; raises PolicyError as `file.load` does.
+    """
+    path = find_policy(named, keystore, environ)
+    if path is None:
+        return STOCK
+    from .file import load
+
+    return load(path)

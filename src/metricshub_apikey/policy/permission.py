@@ -40,16 +40,38 @@ ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
 
 AMBIGUOUS = re.compile(
     r"/(?:\.|%20)*(?:/|;|%3B)"  # a segment without a name, whatever its parameters (/..;/)
-    r"|/(?:\.|%20)+\Z"
+    r"|/(?:\.|%20)+(?:%3F|%23|\Z)"
     r"|%(?:[01][0-9A-F]|7F|C2%[89][0-9A-F])"  # a control character
     r"|%(?:25|2F|5C)"  # percent, slash, backslash
 )
 """What could be another path for a server that decodes it, or that takes it for a file's name."""
 
+PARAMETERS = re.compile(r";[^/]*")
+DECODED_PARAMETERS = re.compile(r"(?:;|%3B)[^/]*")
+DECODED_END = re.compile(r"%3F|%23")
+
+
+def readings(path: str) -> set[str]:
+    """
+    Return each path that some server may take *path* for, *path* itself among them.
+
+    Tomcat, Jetty and Spring cut path parameters off each segment, some of them after they have
+    decoded it; other servers decode a path and only then look for `?` and `#`.
+
+    Args:
+        path: As `normalise` returned it.
+    """
+    found = {path, DECODED_END.split(path, maxsplit=1)[0]}
+    found |= {cut.sub("", one) for one in found for cut in (PARAMETERS, DECODED_PARAMETERS)}
+    return found | {DECODED_END.split(one, maxsplit=1)[0] for one in found}
+
 
 class Permission:
     """
     The requests that a role's rules allow, in one regular expression; all others are denied.
+
+    A path is allowed only if each of its `readings` is: `/files/*.txt` is not `/files/secret;.txt`,
+    which Tomcat takes for `/files/secret`.
 
     In a path `*` stands for characters within one segment (alone in it, for at least one), and
     `**`, alone in its segment, for any number of segments: `/api/**` is everything below `/api/`,
@@ -70,7 +92,10 @@ class Permission:
 
     def allows(self, method: str, path: str) -> bool:
         """Return whether a request of a *path* that `normalise` returned is allowed."""
-        return self._expression.fullmatch(f"{method} {path}") is not None
+        fits = self._expression.fullmatch
+        if ";" not in path and "%" not in path:
+            return fits(f"{method} {path}") is not None
+        return all(fits(f"{method} {one}") for one in readings(path))
 
 
 def _rule(rule: str) -> str:
@@ -78,18 +103,31 @@ def _rule(rule: str) -> str:
     method, _, path = rule.partition(" ")
     if not (method == ANY or re.fullmatch(METHOD, method)):
         raise _bad_rule(rule, f"'{method}' is not a method in upper case, nor *")
+    try:
+        return f"{METHOD if method == ANY else re.escape(method)} {path_expression(path)}"
+    except InvalidArgumentError as error:
+        raise _bad_rule(rule, error.message[:-1]) from None
+
+
+def path_expression(path: str) -> str:
+    """
+    Return the regular expression for the path of a rule.
+
+    Raises:
+        InvalidArgumentError: No request could ever fit it.
+    """
     if not path.startswith("/"):
-        raise _bad_rule(rule, "its path does not start with a slash")
+        raise InvalidArgumentError("its path does not start with a slash.")
     try:
         normal = normalise(path)
     except InvalidArgumentError as error:
-        raise _bad_rule(rule, f"no request has such a path: {error.message[:-1]}") from None
+        raise InvalidArgumentError(f"no request has such a path: {error.message}") from None
     if normal != path:
-        raise _bad_rule(rule, f"no request has such a path; write {normal}")
+        raise InvalidArgumentError(f"no request has such a path; write {normal}.")
     segments = path[1:].split("/")
     if any(ANYTHING in segment and segment != ANYTHING for segment in segments):
-        raise _bad_rule(rule, "** stands alone in its segment")
-    return f"{METHOD if method == ANY else re.escape(method)} /{_path(segments)}"
+        raise InvalidArgumentError("** stands alone in its segment.")
+    return "/" + _path(segments)
 
 
 def _path(segments: Sequence[str]) -> str:

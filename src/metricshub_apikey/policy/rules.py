@@ -4,8 +4,9 @@ What an administrator asks of API keys: the rules, and which of them a key break
 `policy_file` reads them from `apikey.toml`; without such a file they are `STOCK`, which asks for
 nothing, as a stock MetricsHub server does.
 
+    >>> from datetime import UTC
     >>> policy = Policy(path="apikey.toml", require_role=True)
-    >>> now = datetime.fromisoformat("2027-01-01T00:00Z")
+    >>> now = Moment(datetime.fromisoformat("2027-01-01T00:00Z"), UTC)
     >>> policy.breaches(expires_on=None, created_at=now, roles=())[0].sentence
     'The key has no role; keys.require_role in apikey.toml asks for one.'
 """
@@ -18,17 +19,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from metricshub_apikey.errors import PolicyBreachError
-from metricshub_apikey.keys.expiry import SECOND, Moment, after, lifetime, parse_duration, text
+from metricshub_apikey.keys.durations import SECOND, parse_duration, spoken
+from metricshub_apikey.keys.expiry import Moment, after, lifetime, text
 from metricshub_apikey.keys.value import new_key
 
 if TYPE_CHECKING:
+    from .access import Access, Paths
     from .permission import Permission
     from .state import Address
 
 KeyFormat = Literal["uuid", "prefixed"]
 DEFAULT_PREFIX = "metricshub_"
-
-UNITS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 
 
 class Breach(NamedTuple):
@@ -47,22 +48,38 @@ class Breach(NamedTuple):
 
 
 class Role(NamedTuple):
-    """What one role is for, and which requests it allows, as rules of `Permission`."""
+    """
+    What one role is for, and what it permits; one role must fit a request wholly.
+
+    Attributes:
+        description: For people.
+        allow: Which requests, as rules of `Permission`.
+        tools: Which MCP tools it may call, as patterns of `fnmatch`.
+        networks: From where it may be used; None means from anywhere.
+        requests_per_minute: Instead of the policy's; None where the role does not say.
+        burst_per_second: Likewise.
+    """
 
     description: str | None = None
     allow: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    networks: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    burst_per_second: int | None = None
 
     @property
-    def permission(self) -> Permission:
-        """The rules, compiled once."""
-        return _compiled(self.allow)
+    def access(self) -> Access:
+        """What it permits, compiled once."""
+        return _access(self.allow, self.tools, self.networks)
 
 
 @lru_cache(maxsize=1024)
-def _compiled(rules: tuple[str, ...]) -> Permission:
-    from .permission import Permission
+def _access(
+    allow: tuple[str, ...], tools: tuple[str, ...], networks: tuple[str, ...] | None
+) -> Access:
+    from .access import Access
 
-    return Permission(rules)
+    return Access(allow, tools=tools, networks=networks)
 
 
 class RateLimit(NamedTuple):
@@ -70,6 +87,43 @@ class RateLimit(NamedTuple):
 
     requests_per_minute: int = 1_000
     burst_per_second: int = 100
+
+
+class Mcp(NamedTuple):
+    """
+    Where MCP is spoken.
+
+    Attributes:
+        paths: The endpoints that take messages.
+        streams: The endpoints that only send events.
+    """
+
+    paths: tuple[str, ...] = ("/mcp", "/mcp/message")
+    streams: tuple[str, ...] = ("/sse",)
+
+    @property
+    def all(self) -> Paths:
+        """All of them, compiled once."""
+        return _paths(self.paths + self.streams)
+
+    @property
+    def messages(self) -> Paths:
+        """The endpoints that take messages, compiled once."""
+        return _paths(self.paths)
+
+
+@lru_cache(maxsize=64)
+def _paths(patterns: tuple[str, ...]) -> Paths:
+    from .access import Paths
+
+    return Paths(patterns)
+
+
+@lru_cache(maxsize=64)
+def _compiled(rules: tuple[str, ...]) -> Permission:
+    from .permission import Permission
+
+    return Permission(rules)
 
 
 class Policy(NamedTuple):
@@ -88,6 +142,8 @@ class Policy(NamedTuple):
         prefix: The beginning of prefixed keys.
         roles: What each role means; None means that any name passes, and allows everything.
         rate_limit: How many requests the gateway lets through.
+        public: What needs no key, as rules of `Permission`.
+        mcp: Where MCP is spoken.
         state: The server that gateways share; None where each is alone.
         timezone: The zone of MetricsHub's server, as Java names it; None to find it.
         default_lifetime_text: The default, as written.
@@ -105,6 +161,8 @@ class Policy(NamedTuple):
     prefix: str = DEFAULT_PREFIX
     roles: Mapping[str, Role] | None = None
     rate_limit: RateLimit = RateLimit()
+    public: tuple[str, ...] = ()
+    mcp: Mcp = Mcp()
     state: Address | None = None
     timezone: str | None = None
     default_lifetime_text: str | None = None
@@ -170,19 +228,23 @@ class Policy(NamedTuple):
 
     def check_lifetime(self, typed: str) -> None:
         """
-        Refuse a length of life that is none of the choices, in whatever units it is typed.
+        Refuse a length of life that is not one of the choices, in whatever units it is typed.
 
         Args:
-            typed: As `expiry.parse_duration` reads it.
+            typed: As `parse_duration` reads it.
 
         Raises:
-            InvalidArgumentError: It is no length of time.
-            PolicyBreachError: It is none of the choices.
+            InvalidArgumentError: It is not a length of time.
+            PolicyBreachError: It is not one of the choices.
         """
-        length = parse_duration(typed)
+        self.check_length(parse_duration(typed), typed)
+
+    def check_length(self, length: timedelta, typed: str | None = None) -> None:
+        """Do the same for a *length* that was perhaps not *typed*; raises PolicyBreachError."""
         if self.lifetimes and length not in map(parse_duration, self.lifetimes):
             raise PolicyBreachError(
-                f"'{typed}' is not one of the choices of keys.lifetimes in {self.source}.",
+                f"'{typed or spoken(length)}' is not one of the choices of keys.lifetimes in "
+                f"{self.source}.",
                 hint=f"The choices are: {', '.join(self.lifetimes)}.",
             )
 
@@ -194,21 +256,77 @@ class Policy(NamedTuple):
             return new_prefixed_key(self.prefix, random_bytes)
         return new_key(random_bytes)
 
-    def permits(self, roles: Sequence[str], method: str, path: str) -> bool:
+    def refusal(
+        self, roles: Sequence[str], method: str, path: str, tool: str | None = None
+    ) -> str | None:
         """
-        Return whether a key with these roles may make a request.
+        Return why none of these roles permits a request, by a stable name; None if one does.
 
-        Where no roles are defined every key may; where they are, a key without one may nothing.
+        Where no roles are defined every key may do everything; where they are, a key without one
+        may do nothing. From where the request comes is not asked here.
 
         Args:
             roles: The roles of the key; those that the rules do not know allow nothing.
             method: As in the request.
             path: As `permission.normalise` returned it.
+            tool: The MCP tool that it calls, if it does.
         """
         if self.roles is None:
-            return True
-        known = self.roles
-        return any(known[role].permission.allows(method, path) for role in roles if role in known)
+            return None
+        from .access import Access, refusal
+
+        known = [self.roles[role] for role in roles if role in self.roles]
+        return refusal(
+            [Access(role.allow, tools=role.tools) for role in known], method, path, tool=tool
+        )
+
+    def limit_of(self, roles: Sequence[str]) -> RateLimit:
+        """
+        Return how many requests a key with these roles may make.
+
+        Of each figure the smallest one among the roles applies, and the policy's own where none of
+        them says any.
+        """
+        known = [self.roles[role] for role in roles if role in self.roles] if self.roles else []
+        minutes = [role.requests_per_minute for role in known if role.requests_per_minute]
+        seconds = [role.burst_per_second for role in known if role.burst_per_second]
+        if not minutes and not seconds:
+            return self.rate_limit
+        minute, second = self.rate_limit
+        return RateLimit(min(minutes, default=minute), min(seconds, default=second))
+
+    def is_public(self, method: str, path: str) -> bool:
+        """
+        Return whether a request needs no key.
+
+        On an MCP path only OPTIONS can be public: every other method could carry a message.
+
+        Args:
+            method: As in the request.
+            path: As `permission.normalise` returned it.
+        """
+        if not self.public or not _compiled(self.public).allows(method, path):
+            return False
+        return method == "OPTIONS" or not self.mcp.all.covers(path)
+
+    def remarks(self) -> list[str]:
+        """Return what an administrator should know of the roles, each a sentence."""
+        if self.roles is None:
+            return ["No roles are defined: every key may do everything."]
+        paths = [path.replace("*", "x") for path in self.mcp.paths]
+        return [
+            f"The role '{name}' allows an MCP path ({path}) but has no 'tools' line: "
+            "it may call no tool."
+            for name, role in self.roles.items()
+            if not role.tools
+            for path in [next((one for one in paths if role.access.allows("POST", one)), None)]
+            if path
+        ]
+
+    @classmethod
+    def none(cls) -> Policy:
+        """Return the rules of a stock MetricsHub server, which ask for nothing."""
+        return STOCK
 
     @property
     def source(self) -> str:
@@ -221,17 +339,6 @@ class Policy(NamedTuple):
 
 
 STOCK = Policy()
-
-
-def spoken(length: timedelta) -> str:
-    """Return a length of time in words, such as `1 day 12 hours`, to the second."""
-    rest = length // SECOND
-    parts = []
-    for unit, seconds in UNITS.items():
-        count, rest = divmod(rest, seconds)
-        if count:
-            parts.append(f"{count:,} {unit}{'' if count == 1 else 's'}")
-    return " ".join(parts) or "0 seconds"
 
 
 def describe(policy: Policy) -> list[tuple[str, str]]:
@@ -249,6 +356,8 @@ def describe(policy: Policy) -> list[tuple[str, str]]:
         ("Roles", f"{'required' if policy.require_role else 'optional'}; {roles}"),
         *((f"Role {name}", _allowed(role)) for name, role in (policy.roles or {}).items()),
         ("Rate limit", f"{minute:,} requests a minute, {second:,} a second"),
+        *([("Public", ", ".join(policy.public))] if policy.public else []),
+        *([("MCP", _mcp(policy.mcp))] if policy.mcp != Mcp() else []),
         *([("State", str(policy.state))] if policy.state else []),
         *([("Server's time", policy.timezone)] if policy.timezone else []),
     ]
@@ -265,8 +374,21 @@ def _expiry(policy: Policy) -> str:
     return ", ".join(parts) + choices
 
 
+def _mcp(mcp: Mcp) -> str:
+    return ", ".join(mcp.paths + mcp.streams) or "no path is looked into"
+
+
 def _allowed(role: Role) -> str:
-    allowed = ", ".join(role.allow) or "nothing"
+    parts = [", ".join(role.allow) or "nothing"]
+    if role.tools:
+        parts.append(f"tools {', '.join(role.tools)}")
+    if role.networks is not None:
+        parts.append(f"from {', '.join(role.networks)}")
+    if role.requests_per_minute is not None:
+        parts.append(f"{role.requests_per_minute:,} requests a minute")
+    if role.burst_per_second is not None:
+        parts.append(f"{role.burst_per_second:,} a second")
+    allowed = "; ".join(parts)
     return f"{role.description}: {allowed}" if role.description else allowed
 
 
@@ -288,15 +410,20 @@ def document(policy: Policy) -> dict[str, object]:
             "format": policy.format,
             "prefix": policy.prefix if policy.format == "prefixed" else None,
         },
-        "roles": roles
-        and {
-            name: {"description": role.description, "allow": list(role.allow)}
-            for name, role in roles.items()
-        },
+        "roles": roles and {name: _role_document(role) for name, role in roles.items()},
         "rate_limit": policy.rate_limit._asdict(),
+        "gateway": {"public": list(policy.public)},
+        "mcp": {"paths": list(policy.mcp.paths), "streams": list(policy.mcp.streams)},
+        "remarks": policy.remarks(),
         "state": policy.state and str(policy.state),
         "server": {"timezone": policy.timezone},
     }
+
+
+def _role_document(role: Role) -> dict[str, object]:
+    networks = None if role.networks is None else list(role.networks)
+    lists = {"allow": list(role.allow), "tools": list(role.tools), "networks": networks}
+    return {**role._asdict(), **lists}
 
 
 def _seconds(length: timedelta | None) -> int | None:

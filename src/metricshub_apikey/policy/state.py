@@ -9,8 +9,8 @@ Where gateways keep the state that they share: the URL of a Redis or Valkey serv
 With `rediss` in place of `redis` the last two use TLS, too; `?ca=FILE` names the authority that
 signed the server's certificate. User, password and path may be percent-encoded.
 
-    >>> parse("redis://:secret@cache.example/1")
-    Address(kind='', hosts=(('cache.example', 6379),), path='1')
+    >>> parse("redis://:secret@cache.example/1").hosts
+    (('cache.example', 6379),)
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from metricshub_apikey.errors import InvalidArgumentError
+from metricshub_apikey.secret import Secret
 
 ENVIRONMENT_VARIABLE = "METRICSHUB_APIKEY_STATE"
 PORTS = {"": 6379, "sentinel": 26379, "cluster": 6379}
@@ -49,10 +50,10 @@ class Address(NamedTuple):
     tls: bool = False
     ca: str | None = None
     user: str | None = None
-    password: str | None = None
+    password: Secret | None = None
 
     def __repr__(self) -> str:
-        """Show no secret."""
+        """Show where it is, and not who asks."""
         return f"Address(kind={self.kind!r}, hosts={self.hosts}, path={self.path!r})"
 
     def __str__(self) -> str:
@@ -87,7 +88,11 @@ def parse(url: str, place: str = "state") -> Address:
     odd = rest or options or (ca and not tls) or not (url.isprintable() and path.isprintable())
     if odd or not _fits(server, kind, hosts, path):
         raise _bad_url(place)
-    return Address(kind, hosts, path, tls, ca, unquote(user) or None, unquote(password) or None)
+    return Address(kind, hosts, path, tls, ca, unquote(user) or None, _secret(password))
+
+
+def _secret(quoted: str) -> Secret | None:
+    return Secret(unquote(quoted)) if quoted else None
 
 
 def _host(name: str, port: int) -> tuple[str, int]:

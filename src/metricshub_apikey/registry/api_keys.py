@@ -1,32 +1,41 @@
 """
-The API keys of one keystore: create, list, edit, rotate, revoke.
+The API keys of one keystore: create, look up, edit, rotate, verify, revoke.
 
-    >>> registry = ApiKeyRegistry(Keystore("metricshub-keystore.p12"))
-    >>> key = registry.create("mcp-openai")
-    >>> [(known.alias, known.key == key.key) for known in registry.list()]
+    >>> keys = ApiKeys("metricshub-keystore.p12")
+    >>> key = keys.create("mcp-openai")
+    >>> [(known.alias, known.secret == key.secret) for known in keys]
     [('mcp-openai', True)]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from metricshub_apikey.activity.journal import Journal
-from metricshub_apikey.keys import api_key, entries
-from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.errors import InvalidArgumentError
+from metricshub_apikey.keys import entries
+from metricshub_apikey.keys.api_key import ApiKey, differences
+from metricshub_apikey.keys.changes import Changes, sorted_labels
 from metricshub_apikey.keys.expiry import Moment
-from metricshub_apikey.keys.metadata import NOTHING, Metadata
-from metricshub_apikey.keystore.keystore import Keystore, ignore_note
+from metricshub_apikey.keys.metadata import Metadata
+from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore, Passwords, ignore_note
 from metricshub_apikey.keystore.server_zone import server_zone
 from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.pkcs12.store import Store
-from metricshub_apikey.policy.rules import STOCK, Policy
+from metricshub_apikey.policy.rules import Policy
 
-from . import issuing, removal, rotation
+from . import removal, rotation
+from .issuing import Issuer, undelivered
 from .rotation import PREVIOUS, Rotation
 
-NO_JOURNAL = Journal()
+if TYPE_CHECKING:
+    from .manifest import Wanted
+    from .plan import Plan
+    from .verification import Verdict
+
 Progress = Callable[[int, int], None]
 DEFAULT_OVERLAP = timedelta(days=7)
 
@@ -36,54 +45,105 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class ApiKeyRegistry:
-    """The API keys in a keystore; its other entries are never touched."""
+class Edited(NamedTuple):
+    """A key before and after a change."""
+
+    old: ApiKey
+    new: ApiKey
+
+
+class Finished(NamedTuple):
+    """The old key that a rotation had left, and the one that has the alias; None if it is gone."""
+
+    old: ApiKey
+    new: ApiKey | None
+
+
+class ApiKeys:
+    """
+    The API keys in a keystore; its other entries are never touched.
+
+    `len(keys)`, `alias in keys` and iteration read the file anew each time; the first two decrypt
+    nothing.
+    """
 
     def __init__(
         self,
-        keystore: Keystore,
+        keystore: str | os.PathLike[str] | Keystore,
         *,
+        passwords: Passwords = STOCK_PASSWORDS,
         clock: Callable[[], datetime] = utc_now,
         zone: tzinfo | None = None,
-        policy: Policy = STOCK,
-        journal: Journal = NO_JOURNAL,
+        journal: Journal | None = None,
         notify: Callable[[str], None] = ignore_note,
     ) -> None:
         """
-        Use *keystore*.
+        Use *keystore*; nothing is opened yet.
 
         Args:
-            keystore: Where the keys are.
+            keystore: The file, which need not exist, or what reads and writes it.
+            passwords: Of the file and of its entries, where *keystore* is a path.
             clock: Returns the current instant, with a time zone.
-            zone: The server's; None for the one that is found on this machine.
-            policy: The rules that new and changed keys must keep.
-            journal: Takes who did what, once it is on the disk.
+            zone: The server's; None for the one that the policy beside the file names, or else
+                the one that MetricsHub's Java finds on this machine.
+            journal: Takes who did what, once it is on the disk; None writes it into the activity
+                database beside the file where *keystore* is a path, and keeps no record otherwise.
             notify: Takes notes for the user, each a sentence.
         """
-        self.keystore = keystore
-        self.policy = policy
-        self.clock = clock
-        self.zone = zone or server_zone(keystore.path, policy=lambda: policy.timezone)
-        self.journal = journal
+        if isinstance(keystore, Keystore):
+            self._keystore = keystore
+            self._journal = journal or Journal()
+        else:
+            self._keystore = Keystore(keystore, passwords, notify=notify)
+            self._journal = journal or _record_beside(self._keystore.path, notify)
+        self._clock = clock
+        self._zone = zone or server_zone(self.path, policy=lambda: self._policy(None).timezone)
         self._notify = notify
 
-    def now(self) -> Moment:
-        """Return the current moment, on the server's clock."""
-        return Moment(self.clock(), self.zone)
+    @classmethod
+    def open(cls, keystore: str | None = None) -> Self:
+        """
+        Use the keystore that `apikey path` shows.
 
-    def create(
-        self, alias: str, *, expires_on: datetime | None = None, metadata: Metadata = NOTHING
+        Args:
+            keystore: A path that goes before all other rules.
+        """
+        from metricshub_apikey.keystore.location import find_keystore
+
+        return cls(find_keystore(keystore, environ=os.environ, launcher="").path)
+
+    @property
+    def path(self) -> str:
+        """The keystore's path, as it was named."""
+        return self._keystore.path
+
+    def create(  # noqa: PLR0913 - all by name
+        self,
+        alias: str,
+        *,
+        expires_on: datetime | None = None,
+        expires_in: timedelta | None = None,
+        roles: Collection[str] = (),
+        service_account: str | None = None,
+        description: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        policy: Policy | None = None,
     ) -> ApiKey:
         """
         Make a new API key and put it into the keystore, which is made if there is none.
 
         Args:
             alias: 1 to 128 characters; stored in lower case, as Java does.
-            expires_on: Local date time of the machine the server runs on; None means the
-                policy's default, or never.
-            metadata: What the key is for; who made it is added.
+            expires_on: Local date time of the machine the server runs on.
+            expires_in: How long it lives; without both the policy's default, or for ever.
+            roles: What it may do, behind the gateway.
+            service_account: Whom a service sees; None for the alias.
+            description: What it is for.
+            labels: Values by name, such as `{"env": "production"}`.
+            policy: The rules; None for those of the `apikey.toml` beside the keystore.
 
-        Returns: The key, safe on the disk; this is the only time it is handed out in clear.
+        Returns:
+            The key, safe on the disk; this is the only time that it is handed out in clear.
 
         Raises:
             InvalidArgumentError: The alias, or a field, breaks a rule.
@@ -92,60 +152,65 @@ class ApiKeyRegistry:
             KeyExistsError: The alias is taken.
             KeystoreError: The keystore could not be changed; see `Keystore.update`.
         """
-        now = self.now()
-        key = self.issue(alias, expires_on, metadata, now)
+        issuer = self._issuer(policy)
+        metadata = Metadata(
+            roles=tuple(sorted(set(roles))),
+            service_account=service_account or None,
+            description=description or None,
+            labels=sorted_labels(labels or {}),
+        )
+        key = issuer.new_key(alias, _expiry(issuer, expires_on, expires_in), metadata)
 
         def add(store: Store) -> None:
             entries.require_free(store, alias)
-            store.adopt(entries.new_bag(store, key, self.keystore.random_bytes))
+            store.adopt(entries.new_bag(store, key, self._keystore.random_bytes))
 
-        with issuing.undelivered(alias):
-            self.keystore.update(add, create=True)
-        self.journal.write("create", [key], now.instant, _described(key))
+        with undelivered(alias):
+            self._keystore.update(add, create=True)
+        self._journal.write("create", [key], issuer.now.instant, _described(key))
         return key
-
-    def issue(
-        self, alias: str, expires_on: datetime | None, metadata: Metadata, now: Moment
-    ) -> ApiKey:
-        """Return a new key that keeps all rules, for `now`; it is not in the keystore yet."""
-        return issuing.new_key(
-            alias,
-            expires_on,
-            metadata._replace(created_by=self.journal.actor, rotated_at=None),
-            now=now,
-            policy=self.policy,
-            random_bytes=self.keystore.random_bytes,
-        )
 
     def require_free(self, alias: str) -> None:
         """Check that *alias* can be created; raises KeyExistsError, or as `list` does."""
-        entries.require_free(self.keystore.read(), alias)
+        entries.require_free(self._keystore.read(), alias)
 
     def list(
         self, progress: Progress | None = None, *, metadata: bool = True
     ) -> tuple[ApiKey, ...]:
         """
-        Return all API keys in the order of the keystore; none where there is no file.
+        Return all API keys in the order of the keystore; an empty tuple where there is no file.
 
         An entry that cannot be read is in the list with the reason. Of entries with the same
         alias the last one counts, as in Java.
 
         Args:
             progress: Called with how many keys are derived, and how many there are, where a
-                keystore of somebody else's needs one derivation for each entry.
+                keystore of another program needs one derivation for each entry.
             metadata: Read it, too; it takes as long as the rest.
 
         Raises:
             KeystoreError: The file cannot be read; see `Keystore.read`.
         """
-        store = self.keystore.read()
-        with self.keystore.named_in_errors():
+        store = self._keystore.read()
+        with self._keystore.named_in_errors():
             found = entries.by_alias(store)
             return tuple(entries.read(store, found, progress, metadata=metadata).values())
 
+    def __iter__(self) -> Iterator[ApiKey]:
+        """Yield the keys as `list` returns them."""
+        return iter(self.list())
+
+    def __len__(self) -> int:
+        """Return how many keys there are."""
+        return len(self.aliases())
+
+    def __contains__(self, alias: object) -> bool:
+        """Return whether there is a key with this alias; letter case is ignored, as in Java."""
+        return isinstance(alias, str) and fold(alias) in self.aliases()
+
     def aliases(self) -> tuple[str, ...]:
         """Return the aliases in the order of the keystore; nothing is decrypted."""
-        return tuple(entries.by_alias(self.keystore.read()))
+        return tuple(entries.by_alias(self._keystore.read()))
 
     def get(self, alias: str) -> ApiKey:
         """
@@ -155,19 +220,43 @@ class ApiKeyRegistry:
             KeyNotFoundError: No API key has this alias.
             KeystoreError: The file cannot be read; see `Keystore.read`.
         """
-        store = self.keystore.read()
-        with self.keystore.named_in_errors():
+        store = self._keystore.read()
+        with self._keystore.named_in_errors():
             return entries.find(store, alias)[1]
 
-    def edit(self, alias: str, change: Callable[[ApiKey], ApiKey]) -> tuple[ApiKey, ApiKey]:
+    def edit(  # noqa: PLR0913 - all by name
+        self,
+        alias: str,
+        *,
+        expires_on: datetime | None = None,
+        expires_in: timedelta | None = None,
+        no_expiry: bool = False,
+        add_roles: Collection[str] = (),
+        remove_roles: Collection[str] = (),
+        labels: Mapping[str, str] | None = None,
+        remove_labels: Collection[str] = (),
+        service_account: str | None = None,
+        description: str | None = None,
+        policy: Policy | None = None,
+    ) -> Edited:
         """
         Change what an API key carries; the secret itself stays.
 
         Args:
             alias: Letter case is ignored, as in Java.
-            change: Returns the key with another expiry or other metadata.
+            expires_on: Local date time of the machine the server runs on.
+            expires_in: How long it lives from now on.
+            no_expiry: It never ends.
+            add_roles: Roles to give it.
+            remove_roles: Roles to take away.
+            labels: Labels to set, values by name.
+            remove_labels: Names of labels to take away.
+            service_account: Whom a service sees; an empty text takes it away.
+            description: What it is for; an empty text takes it away.
+            policy: The rules; None for those of the `apikey.toml` beside the keystore.
 
-        Returns: The key before and after.
+        Returns:
+            The key before and after.
 
         Raises:
             KeyNotFoundError: No API key has this alias.
@@ -176,21 +265,32 @@ class ApiKeyRegistry:
             PolicyBreachError: The key would break a rule of the policy.
             KeystoreError: The keystore could not be changed; see `Keystore.update`.
         """
-        now = self.now()
+        issuer = self._issuer(policy)
+        changes = Changes(
+            _expiry(issuer, expires_on, expires_in),
+            no_expiry,
+            add_roles,
+            remove_roles,
+            labels or {},
+            remove_labels,
+            service_account,
+            description,
+        )
+        changes.check()
 
-        def revise(store: Store) -> tuple[ApiKey, ApiKey]:
+        def revise(store: Store) -> Edited:
             bag, old = entries.find(store, alias)
-            new = change(old)
+            new = changes.apply(old)
             if new != old:
-                issuing.check_edit(old, new, now=now, policy=self.policy)
-                random_bytes = self.keystore.random_bytes
-                store.replace({bag: entries.revised_bag(store, bag, old, new, random_bytes)})
-            return old, new
+                issuer.check_edit(old, new)
+                revised = entries.revised_bag(store, bag, old, new, issuer.random_bytes)
+                store.replace({bag: revised})
+            return Edited(old, new)
 
-        old, new = self.keystore.update(revise)
+        old, new = done = self._keystore.update(revise)
         if new != old:
-            self.journal.write("edit", [new], now.instant, ", ".join(api_key.differences(old, new)))
-        return old, new
+            self._journal.write("edit", [new], issuer.now.instant, ", ".join(differences(old, new)))
+        return done
 
     def rotate(
         self,
@@ -198,32 +298,62 @@ class ApiKeyRegistry:
         *,
         overlap: timedelta = DEFAULT_OVERLAP,
         expires_on: datetime | None = None,
-        within: timedelta | None = None,
-    ) -> Rotation | None:
+        expires_in: timedelta | None = None,
+        policy: Policy | None = None,
+    ) -> Rotation:
         """
         Give *alias* a new key in one write; the old one works on as `ALIAS.prev` for a time.
 
         Args:
             alias: Letter case is ignored, as in Java.
             overlap: How long the old key works on, never longer than it would have; 0 ends it.
-            expires_on: Local date time; None means a life as long as the old key's.
-            within: Do nothing unless the key expires within this time.
+            expires_on: Local date time of the machine the server runs on.
+            expires_in: How long the new key lives; without both as long as the old key's life.
+            policy: The rules; None for those of the `apikey.toml` beside the keystore.
 
-        Returns: The new key and the old one; None where there was nothing to do.
+        Returns:
+            The new key and the old one.
 
         Raises:
             KeyNotFoundError: No API key has this alias.
             RotationPendingError: The old key of the last rotation still works.
             ApiKeyError: Its other children, as for `create` and `rotation.require_rotatable`.
         """
-        now = self.now()
+        issuer = self._issuer(policy)
+        done = self._rotate(issuer, alias, overlap, _expiry(issuer, expires_on, expires_in), None)
+        if done is None:
+            raise AssertionError(alias)
+        return done
+
+    def rotate_if_expiring(
+        self,
+        alias: str,
+        within: timedelta,
+        *,
+        overlap: timedelta = DEFAULT_OVERLAP,
+        expires_on: datetime | None = None,
+        expires_in: timedelta | None = None,
+        policy: Policy | None = None,
+    ) -> Rotation | None:
+        """Like `rotate`, but return None, and change nothing, unless it expires *within* that."""
+        issuer = self._issuer(policy)
+        return self._rotate(issuer, alias, overlap, _expiry(issuer, expires_on, expires_in), within)
+
+    def _rotate(
+        self,
+        issuer: Issuer,
+        alias: str,
+        overlap: timedelta,
+        expires_on: datetime | None,
+        within: timedelta | None,
+    ) -> Rotation | None:
+        now = issuer.now
 
         def renew(old: ApiKey) -> ApiKey:
-            expiry = rotation.next_expiry(old, now=now, asked=expires_on, policy=self.policy)
-            return self.issue(old.alias, expiry, old.metadata, now)
+            expiry = rotation.next_expiry(old, now=now, asked=expires_on, policy=issuer.policy)
+            return issuer.new_key(old.alias, expiry, old.metadata)
 
         def rotate(store: Store) -> Rotation | None:
-            random_bytes = self.keystore.random_bytes
             return rotation.rotate(
                 store,
                 alias,
@@ -231,38 +361,39 @@ class ApiKeyRegistry:
                 now=now,
                 overlap=overlap,
                 within=within,
-                random_bytes=random_bytes,
+                random_bytes=issuer.random_bytes,
             )
 
-        with issuing.undelivered(alias):
-            done = self.keystore.update(rotate)
+        with undelivered(alias):
+            done = self._keystore.update(rotate)
         if done is not None:
             ended = done.old._replace(alias=done.new.alias)
-            self.journal.write("rotate", [ended], now.instant, done.consequence)
+            self._journal.write("rotate", [ended], now.instant, done.consequence)
         return done
 
-    def finish(self, alias: str) -> tuple[ApiKey, ApiKey | None]:
+    def finish(self, alias: str) -> Finished:
         """
         End the overlap of a rotation: remove the old key.
-
-        Returns: The old key, and the new one.
 
         Raises:
             NotRotatedError: No rotation has left an old key.
             KeystoreError: The keystore could not be changed; see `Keystore.update`.
         """
-        old, new = self.keystore.update(lambda store: rotation.finish(store, alias))
-        self.journal.write("finish", [old._replace(alias=fold(alias))], self.now().instant)
-        return old, new
+        done = self._keystore.update(lambda store: Finished(*rotation.finish(store, alias)))
+        self._journal.write("finish", [done.old._replace(alias=fold(alias))], self._clock())
+        return done
 
     def revoke(self, *aliases: str) -> tuple[str, ...]:
         """
         Remove API keys, all or none, leaving every other entry's bytes untouched.
 
+        MetricsHub keeps its master key and its users in the same file.
+
         Args:
             aliases: Letter case is ignored, as in Java; naming one twice counts once.
 
-        Returns: The aliases as given, each once.
+        Returns:
+            The aliases as given, each once.
 
         Raises:
             KeyNotFoundError: One of them has no API key; nothing was removed.
@@ -272,16 +403,16 @@ class ApiKeyRegistry:
         for alias in aliases:
             wanted.setdefault(fold(alias), alias)
 
-        now = self.now()
+        now = self._now()
 
-        def remove(store: Store) -> tuple[list[ApiKey], list[str]]:
+        def remove(store: Store) -> tuple[Sequence[ApiKey], Sequence[str]]:
             removed = removal.remove(store, wanted.values())
             return removed, rotation.left_behind(store, wanted, now=now)
 
-        removed, left = self.keystore.update(remove)
+        removed, left = self._keystore.update(remove)
         for alias in left:
             self._notify(f"The old key of '{alias}' still works, as '{alias}{PREVIOUS}'.")
-        self.journal.write("revoke", removed, now.instant)
+        self._journal.write("revoke", removed, now.instant)
         return tuple(wanted.values())
 
     def remove(
@@ -300,11 +431,124 @@ class ApiKeyRegistry:
         """
         keys_seen = tuple(unwanted)
         remove = removal.remove_secrets if secrets else removal.remove_unchanged
-        removed = self.keystore.update(lambda store: remove(store, keys_seen))
-        self.journal.write(action, removed, self.now().instant)
+        removed = self._keystore.update(lambda store: remove(store, keys_seen))
+        self._journal.write(action, removed, self._clock())
         return tuple(removed)
+
+    def verify(
+        self,
+        token: str,
+        *,
+        roles: Sequence[str] = (),
+        request: str | None = None,
+        policy: Policy | None = None,
+    ) -> Verdict:
+        """
+        Tell whether a server would accept *token* now, and if not, why.
+
+        Args:
+            token: What a client sends.
+            roles: The key must have all of these.
+            request: A request that one of its roles must permit, such as `POST /api/x`.
+            policy: The rules; None for those of the `apikey.toml` beside the keystore.
+
+        Raises:
+            KeystoreError: The file cannot be read; see `Keystore.read`.
+            PolicyError: The policy file cannot be used.
+        """
+        from .verification import Demand, verify
+
+        return verify(
+            token,
+            self.list(),
+            now=self._now(),
+            policy=self._policy(policy),
+            demand=Demand(roles, request),
+            history=self._journal.history,
+        )
+
+    def preview(
+        self, wanted: Sequence[Wanted], *, prune: bool, policy: Policy | None = None
+    ) -> Plan:
+        """Return what `apply` would do; nothing is written; raises as `apply` does."""
+        from .plan import change
+
+        store = self._keystore.read()
+        with self._keystore.named_in_errors():
+            return change(store, wanted, self._issuer(policy), prune=prune)
+
+    def apply(
+        self,
+        wanted: Sequence[Wanted],
+        *,
+        prune: bool,
+        deliver: Callable[[Sequence[ApiKey]], None],
+        policy: Policy | None = None,
+    ) -> Plan:
+        """
+        Bring the keystore to what *wanted* says, in one write; doing it again changes nothing.
+
+        Args:
+            wanted: What the keys should be.
+            prune: Remove the keys that are not wanted; the old keys of those that are stay.
+            deliver: Takes the new keys before they are in the keystore; may be called again with
+                others, if another program writes meanwhile.
+            policy: The rules; None for those of the `apikey.toml` beside the keystore.
+
+        Raises:
+            ApiKeyError: One of the keys breaks a rule, as for `create` and `edit`; its message
+                names the key, and nothing was changed.
+            KeystoreError: The keystore could not be changed; see `Keystore.update`.
+        """
+        from .plan import change
+
+        issuer = self._issuer(policy)
+
+        def bring(store: Store) -> Plan:
+            plan = change(store, wanted, issuer, prune=prune)
+            deliver(plan.created)
+            return plan
+
+        plan = self._keystore.update(bring, create=True)
+        done = {"create": plan.created, "edit": plan.edited, "revoke": plan.removed}
+        self._journal.write_all(done, issuer.now.instant, "applied from a list")
+        return plan
+
+    def _now(self) -> Moment:
+        return Moment(self._clock(), self._zone)
+
+    def _issuer(self, policy: Policy | None) -> Issuer:
+        return Issuer(
+            self._now(), self._policy(policy), self._journal.actor, self._keystore.random_bytes
+        )
+
+    def _policy(self, policy: Policy | None) -> Policy:
+        if policy is not None:
+            return policy
+        from metricshub_apikey.policy.location import in_force
+
+        return in_force(None, self.path, os.environ)
+
+
+def _expiry(
+    issuer: Issuer, expires_on: datetime | None, expires_in: timedelta | None
+) -> datetime | None:
+    if expires_in is None:
+        return expires_on
+    if expires_on is not None:
+        raise InvalidArgumentError("A key has either an expiry or a length of life.")
+    return issuer.expiry_in(expires_in)
 
 
 def _described(key: ApiKey) -> str | None:
     roles = ", ".join(key.metadata.roles)
     return f"roles: {roles}" if roles else None
+
+
+def _record_beside(keystore: str, notify: Callable[[str], None]) -> Journal:
+    """Return a journal that writes into the activity database beside *keystore*."""
+    from metricshub_apikey.activity.caller import caller
+    from metricshub_apikey.activity.database import ActivityLog, path_beside
+
+    log = ActivityLog(path_beside(keystore))
+    return Journal.of(log, lambda: caller(os.environ), notify)

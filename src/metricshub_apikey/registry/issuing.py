@@ -4,76 +4,95 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from metricshub_apikey.errors import ExpiryInPastError, InvalidArgumentError, NotConfirmedError
+from metricshub_apikey.errors import ExpiryInPastError, NotConfirmedError
 from metricshub_apikey.keys.alias import check_alias
 from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.changes import unchangeable
 from metricshub_apikey.keys.entries import RandomBytes
 from metricshub_apikey.keys.expiry import Moment, after, end_of_repetition, has_come, text
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.policy.rules import Policy
+from metricshub_apikey.secret import Secret
 
 
-def new_key(
-    alias: str,
-    expires_on: datetime | None,
-    metadata: Metadata,
-    *,
-    now: Moment,
-    policy: Policy,
-    random_bytes: RandomBytes,
-) -> ApiKey:
+class Issuer(NamedTuple):
     """
-    Return a key that keeps all rules, with a new secret; it is in no keystore yet.
+    Makes keys that keep the rules; they are in no keystore yet.
 
-    Args:
-        alias: As the user typed it.
-        expires_on: Local date time; None means the policy's default, or never.
-        metadata: What it carries.
-        now: The current moment.
+    Attributes:
+        now: The current moment, and the server's zone.
         policy: The rules.
+        actor: Who makes the keys, as `user@host`; None where that is unknown.
         random_bytes: Returns that many random bytes, fit for keys.
-
-    Raises:
-        InvalidArgumentError: The alias, or a field, breaks a rule.
-        ExpiryInPastError: The key would not live.
-        PolicyBreachError: The key would break a rule of the policy.
     """
-    check_alias(alias)
-    metadata.check()
-    if expires_on is None and policy.default_lifetime is not None:
-        expires_on = after(now, policy.default_lifetime)
-    _check_future(expires_on, now)
-    policy.enforce(expires_on=expires_on, created_at=now, roles=metadata.roles)
-    created_ms = int(now.instant.timestamp() * 1000)
-    return ApiKey(fold(alias), policy.new_key(random_bytes), expires_on, created_ms, None, metadata)
 
+    now: Moment
+    policy: Policy
+    actor: str | None
+    random_bytes: RandomBytes
 
-def check_edit(old: ApiKey, new: ApiKey, *, now: Moment, policy: Policy) -> None:
-    """
-    Check that the key *old* may become *new*.
+    def new_key(self, alias: str, expires_on: datetime | None, metadata: Metadata) -> ApiKey:
+        """
+        Return a key that keeps all rules, with a new secret.
 
-    The lifetime counts from the creation, so that editing cannot prolong a key for ever.
+        Args:
+            alias: As the user typed it.
+            expires_on: Local date time; None means the policy's default, or never.
+            metadata: What it carries; who made it is added.
 
-    Raises:
-        InvalidArgumentError: A field breaks a rule, or the value cannot be read.
-        ExpiryInPastError: The key would no longer live.
-        PolicyBreachError: The key would break a rule of the policy.
-    """
-    new.metadata.check()
-    if new.expires_on != old.expires_on:
-        if old.unreadable is not None:
-            raise unchangeable(old)
-        _check_future(new.expires_on, now)
-    created_at = now._replace(instant=old.created_at or now.instant)
-    policy.enforce(expires_on=new.expires_on, created_at=created_at, roles=new.metadata.roles)
+        Raises:
+            InvalidArgumentError: The alias, or a field, breaks a rule.
+            ExpiryInPastError: The key would not live.
+            PolicyBreachError: The key would break a rule of the policy.
+        """
+        now, policy = self.now, self.policy
+        check_alias(alias)
+        metadata = metadata._replace(created_by=self.actor, rotated_at=None)
+        metadata.check()
+        if expires_on is None and policy.default_lifetime is not None:
+            expires_on = after(now, policy.default_lifetime)
+        _check_future(expires_on, now)
+        policy.enforce(expires_on=expires_on, created_at=now, roles=metadata.roles)
+        created_ms = int(now.instant.timestamp() * 1000)
+        secret = Secret(policy.new_key(self.random_bytes))
+        return ApiKey(fold(alias), secret, expires_on, created_ms, None, metadata)
 
+    def expiry_in(self, length: timedelta) -> datetime:
+        """
+        Return when a key ends that lives for *length* from now on, as local date time.
 
-def unchangeable(key: ApiKey) -> InvalidArgumentError:
-    """Return the error for an expiry that cannot be changed, as its entry cannot be read."""
-    return InvalidArgumentError(f"The expiry of '{key.alias}' cannot be changed: {key.unreadable}.")
+        Raises:
+            PolicyBreachError: The policy does not offer that lifetime.
+            InvalidArgumentError: That is after the year 9999.
+        """
+        self.policy.check_length(length)
+        return after(self.now, length)
+
+    def check_edit(self, old: ApiKey, new: ApiKey) -> None:
+        """
+        Check that the key *old* may become *new*.
+
+        The lifetime counts from the creation, so that editing cannot prolong a key for ever.
+
+        Raises:
+            InvalidArgumentError: A field breaks a rule, or the value cannot be read.
+            ExpiryInPastError: The key would no longer live.
+            PolicyBreachError: The key would break a rule of the policy.
+        """
+        new.metadata.check()
+        if new.expires_on != old.expires_on:
+            if old.unreadable is not None:
+                raise unchangeable(old)
+            _check_future(new.expires_on, self.now)
+        self.policy.enforce(
+            expires_on=new.expires_on,
+            created_at=self.now._replace(instant=old.created_at or self.now.instant),
+            roles=new.metadata.roles,
+        )
 
 
 def _check_future(expires_on: datetime | None, now: Moment) -> None:
@@ -91,7 +110,7 @@ def _check_future(expires_on: datetime | None, now: Moment) -> None:
 
 @contextmanager
 def undelivered(alias: str) -> Iterator[None]:
-    """Add what to do to the error after which a new key is in place, and nobody has got it."""
+    """Add what to do to the error after which a new key is in place, and was not handed out."""
     try:
         yield
     except NotConfirmedError as error:

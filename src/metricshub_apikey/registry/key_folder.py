@@ -96,7 +96,7 @@ class KeyFolder:
             file = NewFile(os.path.join(folder, file_name(key.alias)))
             self.files[key.alias] = file.path
         try:
-            file.fill(key.key or "")
+            file.fill(key.secret.reveal())
         finally:
             file.close()
 

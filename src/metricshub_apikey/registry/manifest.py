@@ -13,7 +13,6 @@ A field that an item leaves out stays as it is; an empty one is taken away.
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time, tzinfo
 from types import MappingProxyType
@@ -21,12 +20,15 @@ from typing import Any, BinaryIO, NamedTuple
 
 from metricshub_apikey.errors import InvalidArgumentError, KeystoreError, ManifestError, PolicyError
 from metricshub_apikey.files.reading import read
+from metricshub_apikey.files.text import decode
+from metricshub_apikey.formats.nearest import did_you_mean
 from metricshub_apikey.formats.toml_lines import Key, line_of
 from metricshub_apikey.formats.toml_value import Value
 from metricshub_apikey.formats.yaml_items import Field
 from metricshub_apikey.formats.yaml_items import items as yaml_items
 from metricshub_apikey.keys.alias import check_alias
-from metricshub_apikey.keys.expiry import on_the_wall, parse_date_time, parse_duration
+from metricshub_apikey.keys.durations import parse_duration
+from metricshub_apikey.keys.expiry import on_the_wall, parse_date_time
 from metricshub_apikey.keys.metadata import MAX_DESCRIPTION, Labels, Metadata
 from metricshub_apikey.pkcs12.bag import fold
 
@@ -89,7 +91,7 @@ def read_manifest(path: str, *, stdin: BinaryIO, zone: tzinfo) -> tuple[Wanted, 
         ManifestError: It cannot be read or used; the message names the line and the field.
     """
     name = "standard input" if path == STANDARD_INPUT else path
-    text = _decoded(_data(path, name, stdin), name)
+    text = decode(_data(path, name, stdin), name, ManifestError)
     items = _toml_items if path.lower().endswith(".toml") else yaml_items
     try:
         return _wanted(items(text, name), zone)
@@ -107,21 +109,12 @@ def _data(path: str, name: str, stdin: BinaryIO) -> bytes:
             return data
         snapshot = read(path, MAX_SIZE)
     except KeystoreError as error:
-        raise ManifestError(f"{name} {error.message}.") from error
+        raise ManifestError(error.message) from error
     except OSError as error:
         raise ManifestError(f"{name} cannot be read: {error.strerror}.") from error
     if snapshot is None:
         raise ManifestError(f"{name} does not exist.")
     return snapshot.data
-
-
-def _decoded(data: bytes, name: str) -> str:
-    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell does
-    try:
-        return data.decode("utf-16" if marked else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ManifestError(f"{name}, line {line}: this is not UTF-8.") from None
 
 
 def _wanted(items: Iterator[Field], zone: tzinfo) -> tuple[Wanted, ...]:
@@ -164,10 +157,7 @@ def _one(item: Field, zone: tzinfo) -> Wanted:
 
 
 def _unknown(name: str, place: int | Key) -> _PlacedError:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name[:40], READERS, n=1)
-    hint = f"Did you mean '{close[0]}'?" if close else f"Known are: {', '.join(READERS)}."
+    hint = did_you_mean(name, READERS)
     return _PlacedError(place, f"{name[:40]!r} is not a field of a key.", hint)
 
 

@@ -6,20 +6,21 @@ Only what the list mentions is managed: a field that it leaves out stays as it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Literal, NamedTuple
 
 from metricshub_apikey.errors import ApiKeyError
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey, differences
-from metricshub_apikey.keys.expiry import Moment, after, parse_duration
+from metricshub_apikey.keys.durations import parse_duration
+from metricshub_apikey.keys.expiry import Moment, after
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store
 
-from . import issuing
-from .api_keys import ApiKeyRegistry
+from .issuing import Issuer
 from .manifest import Wanted
 from .rotation import is_previous, previous_alias
 
@@ -56,78 +57,33 @@ class Plan(NamedTuple):
     removed: tuple[ApiKey, ...]
 
 
-def preview(registry: ApiKeyRegistry, wanted: Sequence[Wanted], *, prune: bool) -> Plan:
+def change(store: Store, wanted: Sequence[Wanted], issuer: Issuer, *, prune: bool) -> Plan:
     """
-    Return what `apply` would do; nothing is written, and new keys are forgotten.
-
-    Raises:
-        ApiKeyError: As for `apply`.
-    """
-    store = registry.keystore.read()
-    with registry.keystore.named_in_errors():
-        return _change(store, registry, wanted, now=registry.now(), prune=prune)
-
-
-def apply(
-    registry: ApiKeyRegistry,
-    wanted: Sequence[Wanted],
-    *,
-    prune: bool,
-    deliver: Callable[[Sequence[ApiKey]], None],
-) -> Plan:
-    """
-    Bring the keystore to what *wanted* says, in one write; doing it again changes nothing.
+    Bring *store* to what *wanted* says, and return what was done.
 
     Args:
-        registry: The keys.
-        wanted: What they should be.
+        store: The entries; changed in memory only.
+        wanted: What the keys should be.
+        issuer: Makes the new keys, and checks the others.
         prune: Remove the keys that are not wanted; the old keys of those that are stay.
-        deliver: Takes the new keys before they are in the keystore; may be called again with
-            others, if another program writes meanwhile.
 
     Raises:
-        ApiKeyError: One of the keys breaks a rule, as for `create` and `edit`; its message names
-            the key, and nothing was changed.
-        KeystoreError: The keystore could not be changed; see `Keystore.update`.
+        ApiKeyError: One of the keys breaks a rule; the message names the key.
     """
-    now = registry.now()
-
-    def change(store: Store) -> Plan:
-        plan = _change(store, registry, wanted, now=now, prune=prune)
-        deliver(plan.created)
-        return plan
-
-    plan = registry.keystore.update(change, create=True)
-    done = {"create": plan.created, "edit": plan.edited, "revoke": plan.removed}
-    registry.journal.write_all(done, now.instant, "applied from a list")
-    return plan
-
-
-def _change(
-    store: Store,
-    registry: ApiKeyRegistry,
-    wanted: Sequence[Wanted],
-    *,
-    now: Moment,
-    prune: bool,
-) -> Plan:
     bags = entries.by_alias(store)
     keys = entries.read(store, bags)
-    random_bytes = registry.keystore.random_bytes
     steps, created, edited = [], [], []
     revised: dict[Bag, Bag] = {}
     for one in wanted:
         old = keys.get(one.alias)
-        try:
-            new = _created(registry, one, now) if old is None else _edited(registry, old, one, now)
-        except ApiKeyError as error:
-            raise type(error)(f"'{one.alias}': {error.message}", hint=error.hint) from error
+        with named_in_errors(one.alias):
+            new = _created(issuer, one) if old is None else _edited(issuer, old, one)
         if old is None:
             created.append(new)
             steps.append(Step("create", new.alias))
         elif new != old:
             bag = bags[one.alias]
-            revised[bag] = entries.revised_bag(store, bag, old, new, random_bytes)
+            revised[bag] = entries.revised_bag(store, bag, old, new, issuer.random_bytes)
             edited.append(new)
             steps.append(Step("edit", new.alias, differences(old, new)))
     unwanted = _unwanted(keys, wanted) if prune else ()
@@ -136,28 +92,38 @@ def _change(
     found = entries.all_by_alias(store)
     store.remove(bag for key in unwanted for bag in found[key.alias])
     for key in created:
-        store.adopt(entries.new_bag(store, key, random_bytes))
+        store.adopt(entries.new_bag(store, key, issuer.random_bytes))
     return Plan(tuple(steps), tuple(created), tuple(edited), unwanted)
 
 
-def _created(registry: ApiKeyRegistry, wanted: Wanted, now: Moment) -> ApiKey:
+@contextmanager
+def named_in_errors(alias: str) -> Iterator[None]:
+    """Begin the messages of errors with the key that they are about."""
+    try:
+        yield
+    except ApiKeyError as error:
+        error.message = f"'{alias}': {error.message}"
+        error.args = (error.message,)
+        raise
+
+
+def _created(issuer: Issuer, wanted: Wanted) -> ApiKey:
     expires_on = wanted.expires_on
     if wanted.expires_in is not None:
-        registry.policy.check_lifetime(wanted.expires_in)
-        expires_on = after(now, parse_duration(wanted.expires_in))
-    metadata = Metadata()._replace(**wanted.metadata)
-    key = registry.issue(wanted.alias, expires_on, metadata, now)
-    return _edited(registry, key, wanted, now) if wanted.no_expiry else key
+        issuer.policy.check_lifetime(wanted.expires_in)
+        expires_on = after(issuer.now, parse_duration(wanted.expires_in))
+    key = issuer.new_key(wanted.alias, expires_on, Metadata()._replace(**wanted.metadata))
+    return _edited(issuer, key, wanted) if wanted.no_expiry else key
 
 
-def _edited(registry: ApiKeyRegistry, old: ApiKey, wanted: Wanted, now: Moment) -> ApiKey:
+def _edited(issuer: Issuer, old: ApiKey, wanted: Wanted) -> ApiKey:
     """Return what *old* should be; *old* itself where nothing differs."""
     metadata = old.metadata._replace(**wanted.metadata)
-    new = old._replace(expires_on=_expiry(old, wanted, now), metadata=metadata)
+    new = old._replace(expires_on=_expiry(old, wanted, issuer.now), metadata=metadata)
     if new.expires_on != old.expires_on and wanted.expires_in is not None:
-        registry.policy.check_lifetime(wanted.expires_in)
+        issuer.policy.check_lifetime(wanted.expires_in)
     if new != old:
-        issuing.check_edit(old, new, now=now, policy=registry.policy)
+        issuer.check_edit(old, new)
     return new
 
 

@@ -32,9 +32,9 @@ def remove(store: Store, aliases: Iterable[str]) -> list[ApiKey]:
 
 def remove_secrets(store: Store, keys: Iterable[ApiKey]) -> list[ApiKey]:
     """Remove every key that has the secret of one of the *keys*, and return them."""
-    secrets = {key.key for key in keys}
+    secrets = {key.secret for key in keys if key.secret}
     there = entries.read(store, entries.by_alias(store)).values()
-    return remove(store, [key.alias for key in there if key.key in secrets])
+    return remove(store, [key.alias for key in there if key.secret in secrets])
 
 
 def remove_unchanged(store: Store, keys: Iterable[ApiKey]) -> list[ApiKey]:

@@ -7,7 +7,6 @@ Would this key be accepted now, and if not, why?
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -16,9 +15,11 @@ from metricshub_apikey.activity.database import Event
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import Moment, text, to_local
+from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.prefixed import is_intact
 from metricshub_apikey.policy import permission
 from metricshub_apikey.policy.rules import Policy
+from metricshub_apikey.secret import Secret
 
 SCHEME = re.compile(r"\s*(?:authorization\s*:)?\s*(?:bearer\s+)?", re.IGNORECASE)
 LIKE_A_KEY = re.compile(r"[!-~]{4,512}")
@@ -32,7 +33,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         reason: A stable name for scripts: `accepted`, `malformed`, `mistyped`, `unknown`,
-            `expired`, `revoked`, `rotated`, `no-role` or `not-permitted`.
+            `expired`, `revoked`, `rotated`, `no-role`, `not-permitted` or `tool-not-permitted`.
         sentence: The same for people.
         key: Which key it is, where it is in the keystore.
     """
@@ -48,10 +49,18 @@ class Verdict(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """What a key must be allowed besides: these roles, and this request (`POST /api/x`)."""
+    """
+    What a key must be allowed besides.
+
+    Attributes:
+        roles: Which it must have.
+        request: What one of its roles must permit, such as `POST /mcp`.
+        tool: The MCP tool that this request calls.
+    """
 
     roles: Sequence[str] = ()
     request: str | None = None
+    tool: str | None = None
 
 
 def token_in(line: str) -> str:
@@ -77,11 +86,11 @@ def verify(
         now: The current moment.
         policy: What roles allow.
         demand: What the key must be allowed besides.
-        history: Returns what is recorded of a token that is not in the keystore.
+        history: Returns what is recorded of a key that is not in the keystore, by fingerprint.
     """
-    found = None
+    found, wanted = None, Secret(token)
     for key in keys:
-        if key.key and hmac.compare_digest(key.key.encode(), token.encode("utf-8", "replace")):
+        if key.secret and key.secret == wanted:
             found = key
     if found is None:
         return _absent(token, history, now)
@@ -95,7 +104,7 @@ def _absent(token: str, history: Callable[[str], Sequence[Event]], now: Moment) 
         return Verdict("mistyped", "mistyped: its checksum does not fit")
     if not LIKE_A_KEY.fullmatch(token):
         return Verdict("malformed", "malformed: no API key looks like this")
-    ends = [event for event in history(token) if event.action in ENDED_BY]
+    ends = [event for event in history(fingerprint(token)) if event.action in ENDED_BY]
     if ends:
         ended = ENDED_BY[ends[-1].action]
         at = text(to_local(ends[-1].at, now.zone))
@@ -111,9 +120,13 @@ def _allowed(key: ApiKey, policy: Policy, demand: Demand) -> Verdict | None:
         return None
     method, _, target = demand.request.partition(" ")
     try:
-        permitted = policy.permits(key.metadata.roles, method, permission.normalise(target.strip()))
+        path = permission.normalise(target.strip())
     except InvalidArgumentError as error:
         return Verdict("not-permitted", f"no role permits such a path: {error.message}", key)
-    if not permitted:
-        return Verdict("not-permitted", f"none of its roles permits {demand.request}", key)
+    reason = policy.refusal(key.metadata.roles, method, path, demand.tool)
+    if reason == "tool-not-permitted":
+        asked = f"the tool {demand.tool} with {demand.request}"
+        return Verdict(reason, f"none of its roles permits {asked}", key)
+    if reason is not None:
+        return Verdict(reason, f"none of its roles permits {demand.request}", key)
     return None

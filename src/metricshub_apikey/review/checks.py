@@ -22,18 +22,18 @@ from metricshub_apikey.errors import (
     UnsafeLocationError,
     UnsupportedError,
 )
-from metricshub_apikey.files import lock, ownership, replacing
+from metricshub_apikey.files import leftovers, lock, ownership, temporary
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.selection import Usage
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.keystore.server_zone import ServerZone
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.kdf import KdfParameters
 from metricshub_apikey.pkcs12.pbe import Pbes2
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import Policy
-from metricshub_apikey.registry.api_keys import ApiKeyRegistry
 from metricshub_apikey.registry.rotation import is_previous
 
 UNUSED_FOR = timedelta(days=90)
@@ -94,14 +94,15 @@ def check_file(path: str) -> Iterator[Finding]:
     try:
         ownership.check_directory(path, lock.lock_path(path))
     except UnsafeLocationError as error:
-        yield Finding("directory", Severity.CRITICAL, f"{path} {error.message}.", error.hint)
+        yield Finding("directory", Severity.CRITICAL, error.message, error.hint)
     else:
         yield Finding("directory", Severity.OK, "Nobody else can replace the file.")
     if sys.platform != "win32":
         yield _check_mode(path)
-    leftovers = replacing.leftovers(path) + replacing.leftovers(database.path_beside(path))
-    if leftovers:
-        sentence = f"{_some(leftovers)}: left by a writer that was killed."
+    left = [one.name for one in leftovers.find(path) if not one.written_to]
+    left += temporary.names(database.path_beside(path))
+    if left:
+        sentence = f"{_some(left)}: left by a writer that was killed."
         yield Finding("leftovers", Severity.WARNING, sentence, "Remove them: apikey check --fix")
 
 
@@ -220,6 +221,9 @@ def check_policy(
         yield Finding("policy", Severity.WARNING, sentence, "See: apikey policy check", guilty)
     else:
         yield Finding("policy", Severity.OK, f"Every key keeps {policy.path}.")
+    severity = Severity.WARNING if policy.enforced else Severity.OK
+    for remark in policy.remarks():
+        yield Finding("roles", severity, remark, "See: apikey policy show")
 
 
 def breaches(key: ApiKey, policy: Policy, zone: tzinfo) -> list[str]:
@@ -232,6 +236,12 @@ def breaches(key: ApiKey, policy: Policy, zone: tzinfo) -> list[str]:
         expires_on=key.expires_on, created_at=created_at, roles=key.metadata.roles
     )
     return [breach.sentence for breach in found]
+
+
+def all_breaches(keys: Iterable[ApiKey], policy: Policy, zone: tzinfo) -> dict[str, list[str]]:
+    """Return, by alias, the rules that each key breaks which breaks any; see `breaches`."""
+    found = {key.alias: breaches(key, policy, zone) for key in keys}
+    return {alias: sentences for alias, sentences in found.items() if sentences}
 
 
 def check_algorithms(store: Store, keys: Iterable[ApiKey]) -> Iterator[Finding]:
@@ -285,7 +295,7 @@ class Report(NamedTuple):
 
 
 def examine(
-    registry: ApiKeyRegistry,
+    keystore: Keystore,
     *,
     policy: Policy | PolicyError,
     usage: Usage,
@@ -296,20 +306,20 @@ def examine(
     Do all checks.
 
     Args:
-        registry: The keys.
+        keystore: The file.
         policy: The rules, or why they cannot be read.
         usage: What is known of the keys' use.
         now: The current moment.
         thresholds: Which expiries are near.
     """
-    keystore = registry.keystore
     try:
         store = keystore.read()
         if not os.path.exists(keystore.path):
-            raise ReadFailedError("does not exist").at(keystore.path)
+            raise ReadFailedError(f"{keystore.path} does not exist.")
         with keystore.named_in_errors():
             keys = tuple(entries.read(store, entries.by_alias(store)).values())
         file_findings = list(check_file(keystore.path))
+        unfinished = keystore.unfinished(store)
     except (DamagedError, NotAKeystoreError, UnsupportedError, LimitError) as error:
         return Report((Finding("opens", Severity.CRITICAL, error.message, error.hint),))
     except (KeystoreError, OSError) as error:
@@ -319,6 +329,7 @@ def examine(
     findings = [
         Finding("opens", Severity.OK, f"The keystore opens: {count}."),
         *file_findings,
+        *(Finding("leftovers", Severity.CRITICAL, told) for told in unfinished),
         *check_entries(store, keys),
         *check_expiry(keys, now=now, thresholds=thresholds),
         *check_time(now.zone),

@@ -22,6 +22,7 @@ from typing import BinaryIO, Literal, NamedTuple
 
 from metricshub_apikey.errors import InvalidArgumentError, NotAKeystoreError
 from metricshub_apikey.files.reading import opened
+from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.prefixed import PREFIXED
 
 STANDARD_INPUT = "-"
@@ -97,6 +98,37 @@ def find_leaks(
     search = _Search(_searchable(keys, skipped))
     reader = _Reader(stdin, skipped, add, chunk_size)
     return (leak for file in files for leak in search.leaks(file.path, reader.chunks(file)))
+
+
+def find_keys(
+    keys: Iterable[ApiKey],
+    paths: Sequence[str],
+    *,
+    stdin: BinaryIO,
+    progress: Callable[[int, int], None],
+    skipped: Skipped,
+) -> Iterator[Leak]:
+    """
+    Find *keys* as `find_leaks` does; a secret that several keys share is a leak of each of them.
+
+    Args:
+        keys: From one keystore; those without a readable secret are not searched.
+        paths: As for `find_leaks`, like the arguments that follow.
+        stdin: Standard input.
+        progress: Called with how many bytes are done, and how many there are.
+        skipped: Called with a path, or the alias of a key, that is left out, and why.
+
+    Raises:
+        InvalidArgumentError: A path does not exist.
+    """
+    sharing: dict[str, list[str]] = {}
+    for key in keys:
+        if key.secret:
+            sharing.setdefault(key.secret.reveal(), []).append(key.alias)
+    first = {secret: aliases[0] for secret, aliases in sharing.items()}
+    all_of = {aliases[0]: aliases for aliases in sharing.values()}
+    for leak in find_leaks(first, paths, stdin=stdin, progress=progress, skipped=skipped):
+        yield from (leak._replace(alias=alias) for alias in all_of[leak.alias])
 
 
 def _searchable(keys: Mapping[str, str], skipped: Skipped) -> dict[bytes, str]:
@@ -279,7 +311,7 @@ class _Reader(NamedTuple):
                 return
             with opened(file.path) as descriptor:
                 if descriptor is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise NotAKeystoreError
+                    raise NotAKeystoreError(f"{file.path} is not a regular file.")
                 yield from self._text(file, partial(os.read, descriptor))
         except NotAKeystoreError:
             self.skipped(file.path, "it is no longer a regular file")

@@ -8,24 +8,26 @@ import sys
 from datetime import datetime, tzinfo
 
 from metricshub_apikey.activity.database import path_beside
+from metricshub_apikey.activity.journal import Journal
 from metricshub_apikey.errors import (
     AccessDeniedError,
     EntryUnreadableError,
     InvalidArgumentError,
     WriteFailedError,
 )
-from metricshub_apikey.files import ownership, reading, replacing
+from metricshub_apikey.files import leftovers, ownership, reading, temporary
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.entries import RandomBytes
-from metricshub_apikey.keys.expiry import parse_date_time, text
+from metricshub_apikey.keys.expiry import Moment, parse_date_time, text
 from metricshub_apikey.keys.value import SEPARATOR
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store
-from metricshub_apikey.registry.api_keys import ApiKeyRegistry
+from metricshub_apikey.secret import Secret
 
 
-def repair(registry: ApiKeyRegistry) -> list[str]:
+def repair(keystore: Keystore, journal: Journal, now: Moment) -> list[str]:
     """
     Mend the keystore, in one write if an entry must change, and return what was done.
 
@@ -35,30 +37,27 @@ def repair(registry: ApiKeyRegistry) -> list[str]:
         AccessDeniedError: The rights of the file may not be changed.
         KeystoreError: The keystore could not be changed; see `Keystore.update`.
     """
-    path = os.path.realpath(registry.keystore.path)
+    path = os.path.realpath(keystore.path)
     if not os.path.exists(path):
         return []
     try:
-        return _repair(registry, path)
+        return _repair(keystore, path, journal, now)
     except OSError as error:
         raise WriteFailedError(f"{path} cannot be mended: {error.strerror}.") from error
 
 
-def _repair(registry: ApiKeyRegistry, path: str) -> list[str]:
+def _repair(keystore: Keystore, path: str, journal: Journal, now: Moment) -> list[str]:
     database = path_beside(path)
-    left = replacing.leftovers(path) + replacing.leftovers(database)
-    random_bytes = registry.keystore.random_bytes
-    mended = registry.keystore.update(
-        lambda store: _mend_expiries(store, random_bytes, registry.zone)
-    )
-    registry.journal.write("fix", mended, registry.now().instant, "expiry")
+    left = temporary.names(path) + temporary.names(database)
+    mended = keystore.update(lambda store: _mend_expiries(store, keystore.random_bytes, now.zone))
+    journal.write("fix", mended, now.instant, "expiry")
     done = [
         f"The expiry of '{key.alias}' is now {text(key.expires_on)}."
         for key in mended
         if key.expires_on
     ]
-    replacing.remove_leftovers(database)
-    gone = set(left) - {*replacing.leftovers(path), *replacing.leftovers(database)}
+    leftovers.remove(database)
+    gone = set(left) - {*temporary.names(path), *temporary.names(database)}
     return done + [f"{name} is removed." for name in sorted(gone)] + _tighten(path)
 
 
@@ -75,13 +74,27 @@ def _tighten(path: str) -> list[str]:
         if kept == mode:
             return []
         os.fchmod(descriptor, kept)
+        now = stat.S_IMODE(os.fstat(descriptor).st_mode)
     except PermissionError as error:
+        if os.geteuid() in {0, os.fstat(descriptor).st_uid} and not (
+            ownership.is_immutable(descriptor)
+        ):
+            raise _no_modes(path, mode) from error
         raise AccessDeniedError(
             f"Access denied to {path}.", hint=ownership.access_hint(path)
         ) from error
     finally:
         os.close(descriptor)
+    if now != kept:  # Some shares accept a new mode, and ignore it.
+        raise _no_modes(path, now)
     return [f"The file's mode is now {kept:04o}."]
+
+
+def _no_modes(path: str, mode: int) -> WriteFailedError:
+    return WriteFailedError(
+        f"{path} keeps the mode {mode:04o}: its file system has no modes of its own.",
+        hint="Mount that file system with a mode that leaves others out (file_mode=, umask=).",
+    )
 
 
 def _mend_expiries(store: Store, random_bytes: RandomBytes, zone: tzinfo) -> list[ApiKey]:
@@ -95,7 +108,7 @@ def _mend_expiries(store: Store, random_bytes: RandomBytes, zone: tzinfo) -> lis
         readable = None if isinstance(value, EntryUnreadableError) else _mend(value, zone)
         if readable is not None:
             key, moment = readable
-            new = old._replace(key=key, expires_on=moment, unreadable=None)
+            new = old._replace(secret=Secret(key), expires_on=moment, unreadable=None)
             bag = found[old.alias]
             revised[bag] = entries.revised_bag(store, bag, old, new, random_bytes)
             mended.append(new)

@@ -1,19 +1,53 @@
-"""`apply`."""
+"""`apply`: the keystore is brought to what a list of keys says."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
-from metricshub_apikey.cli import handing, reports
 from metricshub_apikey.cli.options import FILE, Command, common_options, pass_session
+from metricshub_apikey.cli.result import Document, Result
 from metricshub_apikey.cli.session import Session
-from metricshub_apikey.registry import key_folder
+from metricshub_apikey.formats.visible import escape
+from metricshub_apikey.registry.key_folder import KeyFolder
 from metricshub_apikey.registry.manifest import read_manifest
-from metricshub_apikey.registry.plan import apply as bring_to
-from metricshub_apikey.registry.plan import preview
+from metricshub_apikey.registry.plan import Plan, Step
+
+SIGNS = {"create": "+", "edit": "~", "remove": "-"}
 
 
-@click.command(cls=Command)
+class Applied(Result):
+    """What is done, or would be; *files* has the file of each new key by its alias."""
+
+    def __init__(
+        self, plan: Plan, keystore: str, *, dry_run: bool, files: Mapping[str, str]
+    ) -> None:
+        self.plan = plan
+        self.keystore = keystore
+        self.dry_run = dry_run
+        self.files = files
+
+    def document(self) -> Document:
+        """Return each step with its fields and its file."""
+        steps = [
+            {**step._asdict(), "fields": [*step.fields], "file": self.files.get(step.alias)}
+            for step in self.plan.steps
+        ]
+        return {"keystore": self.keystore, "dry_run": self.dry_run, "steps": steps}
+
+    def lines(self) -> list[str]:
+        """Return a line for each step."""
+        return [*map(self._line, self.plan.steps)] or ["Nothing to change."]
+
+    def _line(self, step: Step) -> str:
+        fields = f" ({', '.join(step.fields)})" if step.fields else ""
+        file = self.files.get(step.alias)
+        place = f": written to {escape(file)}" if file else ""
+        return f"{SIGNS[step.action]} {escape(step.alias)}{fields}{place}"
+
+
+@click.command("apply", cls=Command)
 @click.argument("file", type=FILE)
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @click.option("--prune", is_flag=True, help="Revoke the keys that the list lacks.")
@@ -25,7 +59,9 @@ from metricshub_apikey.registry.plan import preview
 )
 @common_options()
 @pass_session
-def apply(session: Session, *, file: str, dry_run: bool, prune: bool, out_dir: str | None) -> None:
+def command(
+    session: Session, *, file: str, dry_run: bool, prune: bool, out_dir: str | None
+) -> None:
     """
     Bring the keystore to what a YAML or TOML list of keys says.
 
@@ -34,15 +70,12 @@ def apply(session: Session, *, file: str, dry_run: bool, prune: bool, out_dir: s
       apikey apply keys.yaml --dry-run
     """
     wanted = read_manifest(file, stdin=session.open_stdin(file), zone=session.zone)
-    registry = session.issuing_registry
-    plan = preview(registry, wanted, prune=prune)
-    with key_folder.KeyFolder(out_dir) as folder:
+    keys, policy = session.keys, session.policy
+    plan = keys.preview(wanted, prune=prune, policy=policy)
+    with KeyFolder(out_dir) as folder:
         if plan.steps and not dry_run:
             folder.require(plan.created)
-            plan = bring_to(registry, wanted, prune=prune, deliver=folder.write)
+            plan = keys.apply(wanted, prune=prune, deliver=folder.write, policy=policy)
         folder.keep()
-    with handing.after("The list has been applied"):
-        reports.show_plan(session.view(), plan, dry_run=dry_run, files=folder.files)
-
-
-COMMANDS = (apply,)
+    applied = Applied(plan, session.location.path, dry_run=dry_run, files=folder.files)
+    session.out.show(applied, done="The list has been applied")

@@ -1,4 +1,4 @@
-"""`serve`."""
+"""`serve`: the gateway decides for a reverse proxy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metricshub_apikey.cli.options import FILE, Command, common_options, pass_session, state_option
-from metricshub_apikey.cli.output import Form
 from metricshub_apikey.cli.session import Session
-from metricshub_apikey.errors import MissingExtraError
+from metricshub_apikey.errors import InvalidArgumentError, MissingExtraError
 from metricshub_apikey.policy.location import named_policy
 
 if TYPE_CHECKING:
@@ -31,7 +30,20 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
     return host, int(port)
 
 
-@click.command(cls=Command)
+def _public(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    from metricshub_apikey.policy.access import check_public
+
+    try:
+        for rule in value:
+            check_public(rule)
+    except InvalidArgumentError as error:
+        raise click.BadParameter(error.message, context, parameter) from None
+    return value
+
+
+@click.command("serve", cls=Command)
 @click.option(
     "--bind",
     metavar="HOST:PORT",
@@ -56,6 +68,13 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
     default="local",
     help="Without an answer of the state: count here, or refuse. Default: local.",
 )
+@click.option(
+    "--public",
+    metavar="RULE",
+    multiple=True,
+    callback=_public,
+    help="What needs no key, such as 'OPTIONS /**'; may be given several times.",
+)
 @click.option("--no-limits", is_flag=True, help="Do not count requests.")
 @click.option("--log-all", is_flag=True, help="Log every decision, not only refusals.")
 @click.option(
@@ -67,13 +86,14 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
 )
 @common_options()
 @pass_session
-def serve(
+def command(
     session: Session,
     /,
     *,
     bind: tuple[str, int],
     trusted: str | None,
     state_failure: StateFailure,
+    public: tuple[str, ...],
     no_limits: bool,
     log_all: bool,
     **where: Any,  # noqa: ANN401 - the other fields of Listen
@@ -105,11 +125,10 @@ def serve(
         state=session.state,
         state_failure=state_failure,
         limits=not no_limits,
-        log_form="json" if session.out.form is Form.JSON else "text",
+        log_form=session.out.form.log_form,
         log_all=log_all,
+        public=public,
+        trusted=tuple(listen.networks),
         timezone=session.timezone,
     )
     server.serve(settings, listen)
-
-
-COMMANDS = (serve,)

@@ -187,7 +187,13 @@ class RedisLimiter:
         return asked.answer
 
     async def _exchange_all(self) -> None:
-        """Send what is waiting, until nothing is."""
+        """Send what is waiting, until nothing is; the next request begins a new exchange."""
+        try:
+            await self._send_all()
+        finally:
+            self._exchange = None
+
+    async def _send_all(self) -> None:
         while self._waiting:
             asked = self._waiting[:MOST_AT_ONCE]
             del self._waiting[:MOST_AT_ONCE]
@@ -202,7 +208,6 @@ class RedisLimiter:
             for one, answer in zip(asked, answers, strict=True):
                 if not one.answer.done():
                     one.answer.set_result(answer)
-        self._exchange = None
 
     async def _run(self, requests: list[Command]) -> list[Answer]:
         """Call the script for each of them; raises TimeoutError if that takes too long."""
@@ -256,7 +261,7 @@ class RedisLimiter:
             return
 
     async def _try(self, server: Channel) -> None:
-        """Connect, and count a request of nobody: a server that only reads is of no use."""
+        """Connect, and count a request of no key: a server that only reads is of no use."""
         async with asyncio.timeout(CONNECT_SECONDS):
             await server.open()
         await self._run([_arguments("nobody", RateLimit())])

@@ -9,7 +9,17 @@ NAMES = ("stock", "strict")
 """`stock` is `strict` with every rule switched off."""
 
 
-def template(name: str) -> str:
-    """Return the text of the policy file *name*, one of `NAMES`."""
+PREFIX = "metricshub_"
+
+
+def template(name: str, prefix: str = PREFIX) -> str:
+    """
+    Return the text of a policy file.
+
+    Args:
+        name: One of `NAMES`.
+        prefix: The beginning of new keys, checked.
+    """
     strict = files(__name__).joinpath("strict.toml").read_text("utf-8")
+    strict = strict.replace(f'prefix = "{PREFIX}"', f'prefix = "{prefix}"')
     return strict if name == "strict" else re.sub(r"(?m)^(?=[^#\n])", "#", strict)

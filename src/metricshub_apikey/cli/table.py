@@ -8,24 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from io import StringIO
 from typing import NamedTuple
 
 from rich import box
 from rich.cells import cell_len
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.keys.expiry import Moment, relative, to_local
+from metricshub_apikey.keys.durations import relative
+from metricshub_apikey.keys.expiry import Moment, to_local
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.review.checks import Finding, Severity
-
-from .output import Output, escape
-from .views import View
 
 WIDE, NARROW = 160, 80
 MOST_DRAWN = 500
 """Rich takes most of a millisecond for a row; a longer table is laid out in plain lines."""
+
+UNLIMITED_HEIGHT = 250
+"""Without a height, Rich takes a dumb terminal for 80 columns wide."""
+
+COLOURS = {
+    Severity.OK: "green",
+    Severity.WARNING: "yellow",
+    Severity.CRITICAL: "red",
+    Severity.UNKNOWN: "red",
+}
 
 UNBROKEN = ("Key", "Created", "Last used", "Expires")
 
@@ -51,22 +62,31 @@ class Row(NamedTuple):
     style: str
 
 
-def show_long(view: View, keys: Sequence[ApiKey]) -> None:
-    """
-    Show *keys* as a table: all that is known of them but descriptions and labels.
+class KeyTable:
+    """The table of `list --long`: all that is known of keys but descriptions and labels."""
 
-    Args:
-        view: Where to.
-        keys: In the order to show them.
-    """
-    out = view.out
-    rows = [_row(key, view.now, view.usage) for key in keys]
-    if len(rows) > MOST_DRAWN:
-        out.lines(_plain_lines(rows))
-    elif out.width() >= WIDE:
-        out.render(_wide(rows))
-    else:
-        out.render(_narrow(rows, STACKED if out.width() >= NARROW else PILED))
+    def __init__(self, keys: Sequence[ApiKey], *, now: Moment, usage: Usage) -> None:
+        """
+        Look at the keys.
+
+        Args:
+            keys: In the order to show them.
+            now: The current moment, on the server's clock.
+            usage: What is known of their use.
+        """
+        self._rows = [_row(key, now, usage) for key in keys]
+
+    def lines(self) -> list[str]:
+        """Return a long table as plain lines, which is fast; none for a table that Rich draws."""
+        return _plain_lines(self._rows) if len(self._rows) > MOST_DRAWN else []
+
+    def drawing(self, width: int) -> Table | None:
+        """Return the table for a terminal of *width* columns; None for a long one."""
+        if len(self._rows) > MOST_DRAWN:
+            return None
+        if width >= WIDE:
+            return _wide(self._rows)
+        return _narrow(self._rows, STACKED if width >= NARROW else PILED)
 
 
 def _row(key: ApiKey, now: Moment, usage: Usage) -> Row:
@@ -127,20 +147,50 @@ def _narrow(rows: Sequence[Row], groups: Groups) -> Table:
     return table
 
 
-def show_findings(
-    out: Output, findings: Sequence[Finding], marks: Mapping[Severity, tuple[str, str]]
-) -> None:
-    """Show what a check found, the mark and the colour of each severity given in *marks*."""
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Return what a check found, each finding with its mark in the colour of its severity."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        mark, colour = marks[finding.severity]
         text = Text(escape(finding.sentence))
         if finding.hint:
             text.append(f"\n{escape(finding.hint)}", style="dim")
-        table.add_row(Text(mark, style=colour), text)
-    out.render(table)
+        mark = Text(finding.severity.name.lower(), style=COLOURS[finding.severity])
+        table.add_row(mark, text)
+    return table
+
+
+class _Page(StringIO):
+    encoding = "utf-8"
+
+
+def drawn(drawing: RenderableType, width: int, encoding: str, *, color: bool) -> str:
+    """
+    Return what Rich makes of a drawing, without empty lines around it.
+
+    Args:
+        drawing: A table.
+        width: In columns.
+        encoding: Of the stream that it goes to; it decides which lines can be drawn.
+        color: Whether it has colours.
+    """
+    page = _Page()
+    page.encoding = encoding
+    console = Console(
+        file=page,
+        width=width,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        height=UNLIMITED_HEIGHT,
+        legacy_windows=False,
+        highlight=False,
+        emoji=False,
+    )
+    console.print(drawing)
+    lines = [line.rstrip() for line in page.getvalue().split("\n")]
+    return "\n".join(lines).strip("\n")
 
 
 def _plain_lines(rows: Sequence[Row]) -> list[str]:

@@ -16,6 +16,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 import proxies
+from fields import fields
 from metricshub_apikey.keys.metadata import Metadata
 from places import PROJECT
 from proxies import METRICSHUB, SERVICE, Proxy, Stage
@@ -112,10 +113,10 @@ def proxy(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Proxy]:
         yield proxy
 
 
-def create(stage: Stage, proxy: Proxy, name: str) -> Caller:
+def create(stage: Stage, proxy: Proxy, name: str, role: str = "agent") -> Caller:
     """Return a client with a new key that may use MCP."""
-    key = stage.registry.create(f"{name}-{proxy.port}", metadata=Metadata(roles=("agent",)))
-    return Caller(proxy, key.key or "")
+    key = stage.registry.create(f"{name}-{proxy.port}", **fields(Metadata(roles=(role,))))
+    return Caller(proxy, key.secret.reveal() or "")
 
 
 def test_a_key_with_the_role_calls_tools(stage: Stage, proxy: Proxy) -> None:
@@ -134,6 +135,29 @@ def test_a_key_with_the_role_calls_tools(stage: Stage, proxy: Proxy) -> None:
 
     run(story)
     assert set(caller.statuses) <= {200, 202}
+
+
+def test_a_key_that_may_call_some_tools(
+    stage: Stage, proxy: Proxy, request: pytest.FixtureRequest
+) -> None:
+    """Envoy shows the body, and the call is decided; the others are refused as a whole."""
+    caller = create(stage, proxy, "looker", "looker")
+    sentence = rf"The API key 'looker-{proxy.port}' may not call the tool 'delete_hosts'"
+
+    async def allowed() -> None:
+        async with caller.by_request() as client:
+            await works(client)
+            with pytest.raises(Exception, match=sentence):
+                await client.call_tool("delete_hosts", {"site": "Lyon"})
+        assert set(caller.statuses) <= {200, 202, 403}
+
+    async def refused() -> None:
+        with pytest.raises(Exception):  # noqa: B017, PT011
+            async with caller.by_request() as client:
+                await client.list_tools()
+        assert set(caller.statuses) == {403}
+
+    run(allowed if request.node.callspec.params["proxy"] == "envoy" else refused)
 
 
 def test_a_key_without_the_role_calls_none(stage: Stage, proxy: Proxy) -> None:

@@ -1,0 +1,175 @@
+"""`list`: the keys, masked, in the order of the keystore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metricshub_apikey.cli.key_text import label_words, line, warn_of_unreadable
+from metricshub_apikey.cli.options import (
+    Command,
+    common_options,
+    length,
+    pass_session,
+    quiet,
+    roles_option,
+    state_option,
+)
+from metricshub_apikey.cli.output import Form
+from metricshub_apikey.cli.result import Document, Result, Rows
+from metricshub_apikey.cli.session import Session
+from metricshub_apikey.formats.visible import escape
+from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.document import KEY_FIELDS, key_document
+from metricshub_apikey.keys.expiry import Moment
+from metricshub_apikey.keys.selection import Selection, Usage, check_label_filter
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from metricshub_apikey.cli.table import KeyTable
+
+
+class Aliases(Result):
+    """The aliases alone, which takes no decryption."""
+
+    def __init__(self, aliases: Sequence[str]) -> None:
+        self.aliases = aliases
+
+    def quiet(self) -> list[str]:
+        """Return one alias a line."""
+        return [escape(alias) for alias in self.aliases]
+
+
+class Listing(Result):
+    """
+    Keys, all that there are or a selection.
+
+    Attributes:
+        keys: In the order of the keystore.
+        now: The current moment, on the server's clock.
+        usage: What is known of their use.
+        keystore: The path of the keystore.
+        long: Whether people get a table.
+        all_keys: Whether these are all keys that there are.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[ApiKey],
+        *,
+        now: Moment,
+        usage: Usage,
+        keystore: str,
+        long: bool,
+        all_keys: bool,
+    ) -> None:
+        self.keys = keys
+        self.now = now
+        self.usage = usage
+        self.keystore = keystore
+        self.long = long
+        self.all_keys = all_keys
+
+    def _documents(self) -> Iterator[Document]:
+        return (key_document(key, now=self.now, usage=self.usage) for key in self.keys)
+
+    def document(self) -> Document:
+        """Return the same fields for every key."""
+        return {"keystore": self.keystore, "keys": [*self._documents()]}
+
+    def rows(self) -> Rows:
+        """Return the fields of the JSON document, a row for each key."""
+        return Rows(KEY_FIELDS, ([*map(_cell, one.values())] for one in self._documents()))
+
+    def quiet(self) -> list[str]:
+        """Return one alias a line."""
+        return [escape(key.alias) for key in self.keys]
+
+    def lines(self) -> list[str]:
+        """Return a line for each key."""
+        if not self.keys:
+            return ["No API keys found." if self.all_keys else "No such API keys found."]
+        if self.long:
+            return self._table().lines()
+        return [line(key, self.now) for key in self.keys]
+
+    def drawing(self, width: Callable[[], int]) -> RenderableType | None:
+        """Return the table of `--long`."""
+        return self._table().drawing(width()) if self.long and self.keys else None
+
+    def _table(self) -> KeyTable:
+        from metricshub_apikey.cli.table import KeyTable
+
+        return KeyTable(self.keys, now=self.now, usage=self.usage)
+
+
+def _cell(value: object) -> str:
+    """Return a field for CSV: members of a list as a shell would take them."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return label_words(value)
+    if isinstance(value, list):
+        from shlex import join
+
+        return escape(join(value))
+    return "" if value is None else escape(str(value))
+
+
+@click.command("list", cls=Command)
+@click.option("--long", is_flag=True, help="Show a table of all that is known of each key.")
+@click.option("--expired", is_flag=True, help="Only expired keys.")
+@click.option(
+    "--expiring-in", metavar="LENGTH", type=length, help="Only keys that expire within that time."
+)
+@click.option(
+    "--unused-for",
+    metavar="LENGTH",
+    type=length,
+    help="Only keys not used for that long, as far as their use was recorded.",
+)
+@roles_option("--role", "roles", "Only keys with that role")
+@click.option(
+    "--label",
+    "labels",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Only keys with that label; may be repeated.",
+)
+@click.option("--created-by", metavar="USER", help="Only keys made by that user, or user@host.")
+@quiet("Print the aliases alone.")
+@state_option
+@common_options(Form.CSV)
+@pass_session
+def command(session: Session, /, *, long: bool, **filters: Any) -> None:  # noqa: ANN401 - from Click
+    """
+    List the API keys, masked, in the order of the keystore.
+
+    \b
+    Example:
+      apikey list --long --expiring-in 30d
+    """
+    selection = Selection(**filters)
+    for label in selection.labels:
+        check_label_filter(label)
+    keystore = session.location.path
+    if session.quiet and selection == Selection():
+        return session.out.show(Aliases(session.keys.aliases()))
+    long = long and not session.quiet
+    complete = long or session.out.form.has_all_fields
+    with session.out.progress("Deriving keys") as progress:
+        metadata = complete or selection != Selection()
+        found = session.keys.list(progress, metadata=metadata)
+    warn_of_unreadable(session.out, found)
+    known = complete or selection.unused_for is not None
+    usage = session.usage if known else Usage()
+    now = session.now
+    all_keys, shown = selection == Selection(), found
+    if not all_keys:
+        shown = selection.select(found, now=now, usage=usage)
+    return session.out.show(
+        Listing(shown, now=now, usage=usage, keystore=keystore, long=long, all_keys=all_keys)
+    )

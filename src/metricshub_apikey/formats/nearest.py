@@ -1,0 +1,23 @@
+"""
+What a user may have meant by a name that is not known.
+
+    >>> did_you_mean("rolse", ["alias", "roles"])
+    "Did you mean 'roles'?"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+LONGEST = 40
+"""Characters of the name that are compared: comparing takes the square of its length."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint for the unknown *name*: the nearest of the *known* names, or all of them."""
+    from difflib import get_close_matches
+
+    names = list(known)
+    if close := get_close_matches(name[:LONGEST], names, n=1):
+        return f"Did you mean '{close[0]}'?"
+    return f"Known are: {', '.join(names)}."
