@@ -54,7 +54,7 @@ PACKAGES = {
 
 LATE = {
     "rich", "platformdirs", "yaml", "json", "csv", "sqlite3", "tomllib", "uuid", "unicodedata",
-    "pwd", "resource", "shutil", "getpass",
+    "pwd", "resource", "shutil", "getpass", "zoneinfo",
 }  # fmt: skip
 """What costs start-up, or is not everywhere, is imported where it is used."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import metricshub_apikey.gateway.keyring as keyring_module
+from clock import at
 from conftest import ORDINARY_USER
 from fields import fields
 from metricshub_apikey import ApiKeys, Policy
@@ -27,7 +28,7 @@ from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store
-from metricshub_apikey.policy.file import FILE_NAME
+from metricshub_apikey.policy.location import FILE_NAME
 from metricshub_apikey.policy.rules import STOCK
 from metricshub_apikey.secret import Secret
 from ruled import RuledKeys
@@ -790,7 +791,7 @@ def test_expiry_is_an_instant_in_the_zone_of_the_machine(
 
 def test_an_edited_expiry_is_in_force(house: House) -> None:
     """A key whose life was cut short ends with it."""
-    soon = after(datetime.now(UTC), timedelta(minutes=5))
+    soon = after(at(datetime.now(UTC)), timedelta(minutes=5))
     house.registry.edit("web", expires_on=soon)
     web = house.token("web")
     assert asyncio.run(house.accepts(web))

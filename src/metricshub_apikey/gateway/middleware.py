@@ -11,7 +11,8 @@ from metricshub_apikey.http.asgi import Application, Header, Message, Receive, S
 from metricshub_apikey.keystore.location import find_keystore
 from metricshub_apikey.keystore.passwords import read_passwords
 from metricshub_apikey.policy.access import check_public
-from metricshub_apikey.policy.file import find_policy, load, named_policy
+from metricshub_apikey.policy.file import load
+from metricshub_apikey.policy.location import find_policy, named_policy
 from metricshub_apikey.policy.state import Address, find_state, parse
 
 from .decision import UNREAD, Answer, Request, as_message, for_origin, without_scope

@@ -155,7 +155,7 @@ def check(session: Session) -> int:
     Example:
       apikey policy check
     """
-    found = all_breaches(session.keys.list(), session.policy)
+    found = all_breaches(session.keys.list(), session.policy, session.zone)
     for remark in session.policy.remarks():
         session.out.note(remark)
     session.out.show(Breaches(found, session.location.path))

@@ -11,7 +11,7 @@ import click
 from metricshub_apikey.cli.options import FILE, Command, common_options, pass_session, state_option
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import InvalidArgumentError, MissingExtraError
-from metricshub_apikey.policy.file import named_policy
+from metricshub_apikey.policy.location import named_policy
 
 if TYPE_CHECKING:
     from metricshub_apikey.gateway.service import StateFailure
@@ -129,5 +129,6 @@ def command(
         log_all=log_all,
         public=public,
         trusted=tuple(listen.networks),
+        timezone=session.timezone,
     )
     server.serve(settings, listen)
