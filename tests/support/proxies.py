@@ -66,6 +66,8 @@ KEYS = {
     "reader": ("reader",),
     "writer": ("writer",),
     "busy": ("writer",),
+    "bent": ("writer",),
+    "named": ("writer",),
     "doomed": ("writer",),
     "nobody": (),
 }
@@ -192,11 +194,13 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged(folder: Path, upstream_program: Path = UPSTREAM) -> Iterator[Stage]:
-    """Run a gateway and an upstream until the block ends."""
+def staged(
+    folder: Path, upstream_program: Path = UPSTREAM, policy: str = POLICY
+) -> Iterator[Stage]:
+    """Run a gateway under *policy*, and an upstream, until the block ends."""
     keystore = folder / "security" / "metricshub-keystore.p12"
     keystore.parent.mkdir()
-    keystore.with_name("apikey.toml").write_text(POLICY)
+    keystore.with_name("apikey.toml").write_text(policy)
     registry = RuledKeys(Keystore(keystore), Policy.none())
     made = {
         alias: registry.create(alias, **fields(Metadata(roles=roles)))
@@ -302,7 +306,7 @@ def without_keystore(folder: Path) -> Iterator[tuple[Gateway, Path]]:
 
 @contextlib.contextmanager
 def nginx(
-    folder: Path, stage: Stage, gateway: int, more: dict[str, str] | None = None
+    folder: Path, stage: Stage, gateway: int, more: Mapping[str, str] | None = None
 ) -> Iterator[Proxy]:
     """Run nginx until the block ends."""
     port = free_port()
@@ -313,14 +317,17 @@ def nginx(
         "127.0.0.1:8484": f"127.0.0.1:{gateway}",
         "127.0.0.1:31888": f"127.0.0.1:{stage.secure}",
         "127.0.0.1:8080": f"127.0.0.1:{stage.plain}",
-        **(more or {}),
+        **{old: new for old, new in (more or {}).items() if "apikey_gateway/" not in old},
     }
     (folder / "conf.d").mkdir(parents=True)
     (folder / "snippets").mkdir()
     user = "" if os.geteuid() else "user root;"
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, user=user))
     (folder / "conf.d" / "apikey.conf").write_text(documented("nginx.conf", changes))
-    (folder / "snippets" / "apikey.conf").write_text(documented("nginx-apikey.conf", {}))
+    snippet = documented("nginx-apikey.conf", {})
+    for old, new in (more or {}).items():
+        snippet = snippet.replace(old, new)
+    (folder / "snippets" / "apikey.conf").write_text(snippet)
     command = [
         program("nginx"),
         "-p",
@@ -335,7 +342,9 @@ def nginx(
 
 
 @contextlib.contextmanager
-def caddy(folder: Path, stage: Stage, gateway: int) -> Iterator[Proxy]:
+def caddy(
+    folder: Path, stage: Stage, gateway: int, more: Mapping[str, str] | None = None
+) -> Iterator[Proxy]:
     """Run Caddy until the block ends: in clear, for its certificates come from the internet."""
     port = free_port()
     changes = {
@@ -344,6 +353,7 @@ def caddy(folder: Path, stage: Stage, gateway: int) -> Iterator[Proxy]:
         "127.0.0.1:8484": f"127.0.0.1:{gateway}",
         "127.0.0.1:31888": f"127.0.0.1:{stage.secure}",
         "127.0.0.1:8080": f"127.0.0.1:{stage.plain}",
+        **(more or {}),
     }
     folder.mkdir(exist_ok=True)
     file = folder / "Caddyfile"
@@ -355,7 +365,9 @@ def caddy(folder: Path, stage: Stage, gateway: int) -> Iterator[Proxy]:
 
 
 @contextlib.contextmanager
-def envoy(folder: Path, stage: Stage, gateway: int) -> Iterator[Proxy]:
+def envoy(
+    folder: Path, stage: Stage, gateway: int, more: Mapping[str, str] | None = None
+) -> Iterator[Proxy]:
     """Run Envoy until the block ends."""
     port = free_port()
     changes = {
@@ -365,6 +377,7 @@ def envoy(folder: Path, stage: Stage, gateway: int) -> Iterator[Proxy]:
         "port_value: 8484": f"port_value: {gateway}",
         "port_value: 31888": f"port_value: {stage.secure}",
         "port_value: 8080": f"port_value: {stage.plain}",
+        **(more or {}),
     }
     folder.mkdir(exist_ok=True)
     file = folder / "envoy.yaml"

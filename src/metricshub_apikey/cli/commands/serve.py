@@ -101,8 +101,8 @@ def command(
     """
     Decide for a reverse proxy whether a request may pass.
 
-    nginx, Caddy, Traefik and Envoy ask at /auth. SIGHUP reads keystore, policy and certificate
-    anew, SIGTERM ends well. Log lines go to standard error; with --output json, as JSON.
+    nginx, Caddy and Traefik ask at /auth, Envoy below /envoy. SIGHUP reads keystore, policy and
+    certificate anew, SIGTERM ends well. Log lines go to standard error; with --output json, as JSON.
 
     \b
     Example:
