@@ -6,7 +6,8 @@ import asyncio
 import signal
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -21,7 +22,12 @@ from metricshub_apikey.keys.metadata import Metadata
 from places import PROJECT
 from proxies import METRICSHUB, SERVICE, Proxy, Stage
 
-PROXIES = {"nginx": proxies.nginx, "caddy": proxies.caddy, "envoy": proxies.envoy}
+PROXIES: dict[str, Callable[[Path, Stage, int], AbstractContextManager[Proxy]]] = {
+    "nginx": proxies.nginx,
+    "caddy": proxies.caddy,
+    "envoy": proxies.envoy,
+    "upstream": lambda _, stage, __: proxies.front(stage),
+}
 SECONDS = 10.0
 
 

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from conftest import COMMAND
 from fields import fields
 from metricshub_apikey import ApiKeys, Policy
 from metricshub_apikey.keys.metadata import Metadata
@@ -386,3 +387,22 @@ def envoy(
     command = [program("envoy"), "-c", str(file), *options]
     with running(command, port=port) as server:
         yield Proxy(server, port, stage.files.certificate)
+
+
+@contextlib.contextmanager
+def front(stage: Stage, *options: str, ask_port: int = 0) -> Iterator[Proxy]:
+    """
+    Run `apikey serve --upstream` until the block ends.
+
+    Args:
+        stage: What stands behind, and the keystore.
+        options: Instead of those for the service with TLS, which is given the key.
+        ask_port: Where questions are answered; 0 for any port that is free.
+    """
+    port = free_port()
+    trusted = ("--upstream-ca", str(stage.files.certificate), "--pass-authorization")
+    given = options or ("--upstream", f"https://127.0.0.1:{stage.secure}", *trusted)
+    where = ["--keystore", str(stage.keystore), "--ask-bind", f"127.0.0.1:{ask_port}"]
+    command = [*COMMAND, "serve", "--bind", f"127.0.0.1:{port}", *where, *given]
+    with running(command, port=port, environment=environment()) as server:
+        yield Proxy(server, port)

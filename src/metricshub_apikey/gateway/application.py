@@ -6,7 +6,7 @@ It is plain ASGI: a web framework would take more time than the decision.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 
 from metricshub_apikey.http.asgi import Header, Receive, Scope, Send
@@ -68,7 +68,7 @@ class Gateway:
         """Answer one request, or take part in the server's start and end."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
-                await self._live(receive, send)
+                await live(self._service, receive, send)
             return
         target: bytes = scope["raw_path"]
         if target != AUTH and not target.startswith((UNDER_ENVOY, UNDER_AUTH)):
@@ -156,13 +156,22 @@ class Gateway:
                 self._peers[peer] = known
         return known
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
-        await self._service.start()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._service.stop()
-        await send({"type": "lifespan.shutdown.complete"})
+
+async def live(
+    service: Service,
+    receive: Receive,
+    send: Send,
+    close: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Start and stop *service* with the server; at the end *close* what else is open."""
+    await receive()
+    await service.start()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await service.stop()
+    if close is not None:
+        await close()
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 def _mistake(scope: Scope, target: bytes) -> str | None:

@@ -16,11 +16,18 @@ from metricshub_apikey.policy.location import named_policy
 if TYPE_CHECKING:
     from metricshub_apikey.gateway.service import StateFailure
 
-PACKAGES = ("uvicorn", "httptools", *(() if sys.platform == "win32" else ("uvloop",)))
+PACKAGES = ("uvicorn", "httptools", "aiohttp", *(() if sys.platform == "win32" else ("uvloop",)))
 
 
-def _address(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, int]:
+ASK = ("127.0.0.1", 8485)
+
+
+def _address(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, int] | None:
     """Return host and port of `HOST:PORT`; a host alone has the default port."""
+    if value is None:
+        return None
     host, colon, port = value.rpartition(":")
     if not colon or value.endswith("]"):
         host, port = value, "8484"
@@ -84,6 +91,18 @@ def _public(
     default=1,
     help="How many processes; default: 1.",
 )
+@click.option("--upstream", metavar="URL", help="Be the reverse proxy in front of this service.")
+@click.option("--pass-authorization", is_flag=True, help="Give the key to the service, too.")
+@click.option("--upstream-insecure", is_flag=True, help="Do not check the service's certificate.")
+@click.option(
+    "--upstream-ca", metavar="FILE", type=FILE, help="Trust this certificate of the service."
+)
+@click.option(
+    "--ask-bind",
+    metavar="HOST:PORT",
+    callback=_address,
+    help="With --upstream, where /auth, /healthz and /metrics are; default: 127.0.0.1:8485.",
+)
 @common_options()
 @pass_session
 def command(
@@ -96,20 +115,30 @@ def command(
     public: tuple[str, ...],
     no_limits: bool,
     log_all: bool,
+    upstream: str | None,
+    pass_authorization: bool,
+    upstream_insecure: bool,
+    upstream_ca: str | None,
+    ask_bind: tuple[str, int] | None,
     **where: Any,  # noqa: ANN401 - the other fields of Listen
 ) -> None:
     """
     Decide for a reverse proxy whether a request may pass.
 
     nginx, Caddy and Traefik ask at /auth, Envoy below /envoy. SIGHUP reads keystore, policy and
-    certificate anew, SIGTERM ends well. Log lines go to standard error; with --output json, as JSON.
+    certificate anew, SIGTERM ends well. Log lines go to standard error; with --output json, as
+    JSON. With --upstream it is a reverse proxy itself.
 
     \b
     Example:
       apikey serve --bind 127.0.0.1:8484
+      apikey serve --upstream https://127.0.0.1:31888 --pass-authorization --upstream-insecure
     """
     try:
         from metricshub_apikey.gateway import server, service
+
+        if upstream is not None:
+            from metricshub_apikey.gateway import proxy
         from metricshub_apikey.http import listener
     except ModuleNotFoundError as error:
         if error.name not in PACKAGES:
@@ -131,4 +160,21 @@ def command(
         trusted=tuple(listen.networks),
         timezone=session.timezone,
     )
-    server.serve(settings, listen)
+    front = None
+    if upstream is not None:
+        ask = listener.Listen(*(ask_bind or ASK), insecure=listen.insecure, trusted=networks)
+        ask.check()
+        service_behind = proxy.Upstream(
+            upstream,
+            insecure=upstream_insecure,
+            ca=upstream_ca,
+            pass_authorization=pass_authorization,
+        )
+        service_behind.check()
+        front = server.Front(service_behind, ask)
+    elif ask_bind or pass_authorization or upstream_insecure or upstream_ca:
+        raise click.UsageError(
+            "--ask-bind, --pass-authorization, --upstream-insecure and --upstream-ca go with "
+            "--upstream."
+        )
+    server.serve(settings, listen, front)
