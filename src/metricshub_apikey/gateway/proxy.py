@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
 import aiohttp
-from multidict import CIMultiDict
 from yarl import URL
 
 from metricshub_apikey.errors import InvalidArgumentError, ServeError
@@ -221,20 +220,19 @@ class ReverseProxy:
         target: bytes = scope["raw_path"] + (b"?" + query if query else b"")
         return URL(self._upstream.url.rstrip("/") + target.decode("latin-1"), encoded=True)
 
-    def _headers(self, scope: Scope) -> CIMultiDict[str]:
+    def _headers(self, scope: Scope) -> list[tuple[str, str]]:
         """Return the headers for the service: nothing that only the client says of itself."""
-        kept = CIMultiDict[str]()
+        kept = []
         for name, value in _end_to_end(scope["headers"]):
             bent = name in BENT or name.startswith(b"x-forwarded") or b"_" in name
             withheld = name == b"authorization" and not self._upstream.pass_authorization
             if not (bent or withheld):
-                kept.add(name.decode("latin-1"), value.decode("latin-1"))
+                kept.append((name.decode("latin-1"), value.decode("latin-1")))
         client = scope["client"]
         if client is not None:
-            kept.add("X-Forwarded-For", client[0])
-        kept.add("X-Forwarded-Proto", scope["scheme"])
-        kept.add("X-Forwarded-Host", kept.get("host", ""))
-        return kept
+            kept.append(("x-forwarded-for", client[0]))
+        kept.append(("x-forwarded-proto", scope["scheme"]))
+        return kept + [("x-forwarded-host", value) for name, value in kept if name == "host"]
 
     def _failure(self, error: aiohttp.ClientError) -> str:
         place = self._upstream.url

@@ -14,6 +14,7 @@ from metricshub_apikey.errors import InvalidArgumentError, MissingExtraError
 from metricshub_apikey.policy.location import named_policy
 
 if TYPE_CHECKING:
+    from metricshub_apikey.gateway import server
     from metricshub_apikey.gateway.service import StateFailure
 
 PACKAGES = ("uvicorn", "httptools", "aiohttp", *(() if sys.platform == "win32" else ("uvloop",)))
@@ -48,6 +49,33 @@ def _public(
     except InvalidArgumentError as error:
         raise click.BadParameter(error.message, context, parameter) from None
     return value
+
+
+def _front(options: dict[str, Any], trusted: str | None) -> server.Front | None:
+    """Take what belongs to an upstream out of the options; return None where there is none."""
+    url, ask = options.pop("upstream"), options.pop("ask_bind")
+    given = {
+        "insecure": options.pop("upstream_insecure"),
+        "ca": options.pop("upstream_ca"),
+        "pass_authorization": options.pop("pass_authorization"),
+    }
+    if url is None:
+        if ask or any(given.values()):
+            raise click.UsageError(
+                "--ask-bind, --pass-authorization, --upstream-insecure and --upstream-ca go with "
+                "--upstream."
+            )
+        return None
+    from metricshub_apikey.gateway import proxy, server
+    from metricshub_apikey.http.listener import LOOPBACK, Listen
+
+    upstream = proxy.Upstream(url, **given)
+    upstream.check()
+    networks = LOOPBACK if trusted is None else tuple(trusted.split(","))
+    host, port = ask or ASK
+    listen = Listen(host, port, insecure=options["insecure"], trusted=networks)
+    listen.check()
+    return server.Front(upstream, listen)
 
 
 @click.command("serve", cls=Command)
@@ -115,12 +143,7 @@ def command(
     public: tuple[str, ...],
     no_limits: bool,
     log_all: bool,
-    upstream: str | None,
-    pass_authorization: bool,
-    upstream_insecure: bool,
-    upstream_ca: str | None,
-    ask_bind: tuple[str, int] | None,
-    **where: Any,  # noqa: ANN401 - the other fields of Listen
+    **where: Any,  # noqa: ANN401 - the other fields of Listen, and those of Upstream
 ) -> None:
     """
     Decide for a reverse proxy whether a request may pass.
@@ -136,10 +159,9 @@ def command(
     """
     try:
         from metricshub_apikey.gateway import server, service
-
-        if upstream is not None:
-            from metricshub_apikey.gateway import proxy
         from metricshub_apikey.http import listener
+
+        front = _front(where, trusted)
     except ModuleNotFoundError as error:
         if error.name not in PACKAGES:
             raise
@@ -157,24 +179,7 @@ def command(
         log_form=session.out.form.log_form,
         log_all=log_all,
         public=public,
-        trusted=tuple(listen.networks),
+        trusted=tuple(listen.networks) if front is None or trusted else (),
         timezone=session.timezone,
     )
-    front = None
-    if upstream is not None:
-        ask = listener.Listen(*(ask_bind or ASK), insecure=listen.insecure, trusted=networks)
-        ask.check()
-        service_behind = proxy.Upstream(
-            upstream,
-            insecure=upstream_insecure,
-            ca=upstream_ca,
-            pass_authorization=pass_authorization,
-        )
-        service_behind.check()
-        front = server.Front(service_behind, ask)
-    elif ask_bind or pass_authorization or upstream_insecure or upstream_ca:
-        raise click.UsageError(
-            "--ask-bind, --pass-authorization, --upstream-insecure and --upstream-ca go with "
-            "--upstream."
-        )
     server.serve(settings, listen, front)
