@@ -11,6 +11,7 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from types import FrameType
 from typing import NamedTuple
 
 import uvicorn
@@ -142,6 +143,17 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """
+        End; a second Ctrl-C does not wait for what is under way, except in a worker.
+
+        A worker hears of one Ctrl-C twice, from the terminal and from its parent.
+        """
+        if self._parent is None:
+            super().handle_exit(sig, frame)
+        else:
+            self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """Close the connections of slow clients every second, too."""
