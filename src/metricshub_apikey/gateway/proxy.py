@@ -147,16 +147,16 @@ class ReverseProxy:
         body = _Body(receive)
         if not _has_body(scope):
             body.skip()
-        passing = asyncio.ensure_future(self._pass_on(scope, body, send))
-        watching = asyncio.ensure_future(body.gone())
+        passing = asyncio.current_task()
+        watching = asyncio.ensure_future(body.end_when_gone(passing))
         try:
-            await asyncio.wait((passing, watching), return_when=asyncio.FIRST_COMPLETED)
+            await self._pass_on(scope, body, send)
+        except asyncio.CancelledError:
+            if passing is None or not body.is_gone:
+                raise
+            passing.uncancel()
         finally:
-            for task in (passing, watching):
-                task.cancel()
-            await asyncio.gather(passing, watching, return_exceptions=True)
-        if not passing.cancelled() and (error := passing.exception()) is not None:
-            raise error
+            watching.cancel()
 
     async def _pass_on(self, scope: Scope, body: _Body, send: Send) -> None:
         try:
@@ -254,6 +254,7 @@ class _Body:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
+        self.is_gone = False
         self._is_read = asyncio.Event()
 
     async def parts(self) -> AsyncIterator[bytes]:
@@ -268,11 +269,14 @@ class _Body:
                 self._is_read.set()
                 return
 
-    async def gone(self) -> None:
-        """Return when the client has closed its connection after its request."""
+    async def end_when_gone(self, task: asyncio.Task[object] | None) -> None:
+        """Cancel *task* when the client has closed its connection after its request."""
         await self._is_read.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self.is_gone = True
+        if task is not None:
+            task.cancel()
 
     def skip(self) -> None:
         """Note that there is no body."""
