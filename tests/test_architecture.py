@@ -62,7 +62,17 @@ SERVING = ("gateway", "http")
 IMPORTED_LATE = ("cli.table", *SERVING)
 """Rooms and modules that are themselves imported where they are used."""
 
-DEPENDENCIES = {"click", "cryptography", "platformdirs", "rich", "yaml", "uvicorn", "redis"}
+DEPENDENCIES = {
+    "click",
+    "cryptography",
+    "platformdirs",
+    "rich",
+    "yaml",
+    "uvicorn",
+    "aiohttp",
+    "yarl",
+    "redis",
+}
 
 LONGEST_FUNCTION = 40
 

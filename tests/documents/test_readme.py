@@ -135,7 +135,8 @@ def test_the_gateway_answers_what_the_readme_says(
     environment: dict[str, str], keystore: Path, tmp_path: Path
 ) -> None:
     """Asked with curl as the README has it, a gateway answers as it stands there."""
-    (command,) = (block for block in blocks("sh") if block.startswith("apikey serve"))
+    front, command = (block for block in blocks("sh") if block.startswith("apikey serve"))
+    assert front.split()[:4] == ["apikey", "serve", "--upstream", "https://127.0.0.1:31888"]
     (asked,) = (block for block in blocks("sh") if block.startswith("curl"))
     (answers,) = blocks("http")
     program("curl")

@@ -130,6 +130,15 @@ FORBIDDEN = _refusal(
 TOO_MANY = _refusal(
     429, "over-limit", "Too Many Requests", "The API key has made too many requests."
 )
+NO_UPGRADE = _refusal(
+    501, "no-upgrade", "Not Implemented", "WebSockets do not pass through the gateway."
+)
+UNREACHABLE = _refusal(
+    502, "unreachable", "Bad Gateway", "The service behind the gateway cannot be reached."
+)
+LATE = _refusal(
+    504, "late", "Gateway Timeout", "The service behind the gateway does not answer in time."
+)
 UNAVAILABLE = _refusal(503, "no-keystore", "Service Unavailable", "API keys cannot be checked now.")
 
 
