@@ -85,7 +85,7 @@ def find_local_time(
     here = _local_time(found, java, now)
     if found is not files:
         there = _local_time(files, java, now)
-        if not _agree(here.zone, there.zone, now):
+        if not here.notes and not _agree(here.zone, there.zone, now):
             here = _noted(here, _environment_note(from_environment or "", here, there))
     elif (other := _other_order(java, platform, files)) is not None:
         there = _local_time(other, java, now)
