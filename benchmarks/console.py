@@ -16,10 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC
 from pathlib import Path
 from statistics import median
 
 from metricshub_apikey.keys import entries
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
@@ -32,7 +34,7 @@ COMMAND = [sys.executable, "-m", "metricshub_apikey"]
 
 def fill(path: Path, count: int) -> None:
     """Make a keystore with that many keys, in one write."""
-    issuer = Issuer(utc_now(), Policy(), "root@bench", os.urandom)
+    issuer = Issuer(Moment(utc_now(), UTC), Policy(), "root@bench", os.urandom)
 
     def add(store: Store) -> None:
         for number in range(count):

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ from prepare import write_keys  # noqa: E402
 from report import Row, Section, at_least, at_most, ratios  # noqa: E402
 
 from metricshub_apikey import ApiKeys  # noqa: E402
+from metricshub_apikey.gateway.clock import ServerClock  # noqa: E402
 from metricshub_apikey.gateway.credential import Credential  # noqa: E402
 from metricshub_apikey.gateway.keyring import Keyring, Snapshot  # noqa: E402
 from metricshub_apikey.keys.api_key import ApiKey  # noqa: E402
@@ -286,8 +288,9 @@ def _keyring(count: int) -> tuple[Keyring, list[bytes]]:
     prepared = [Credential(key, (key.secret.reveal() or "").encode(), STOCK) for key in keys]
     keyring = Keyring(Keystore("none.p12"), None, report=print)
     credentials = {one.digest: one for one in prepared}
+    clock = ServerClock(UTC)
     keyring.snapshot = Snapshot(
-        credentials, frozenset(), STOCK, lambda _: False, lambda _: None, 0, 0.0
+        credentials, frozenset(), STOCK, lambda _: False, lambda _: None, 0, 0.0, clock
     )
     return keyring, [one.token for one in prepared][:: max(1, count // 1_000)]
 

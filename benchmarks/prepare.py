@@ -19,6 +19,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from metricshub_apikey.keys import entries
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore
 from metricshub_apikey.pkcs12.store import Store
@@ -46,7 +47,7 @@ def write_keys(path: Path, count: int, start: bytes = b"") -> None:
 
 def write_managed(directory: Path, count: int) -> None:
     """Write keys with metadata, a list of the same keys for `apply`, and one that edits half."""
-    issuer = Issuer(datetime.now(UTC), Policy(), "admin@host", os.urandom)
+    issuer = Issuer(Moment(datetime.now(UTC), UTC), Policy(), "admin@host", os.urandom)
     roles, labels = ("metrics-writer", "read-only"), (("env", "production"), ("team", "ops"))
     directory.mkdir()
     described = Metadata(roles=roles, description="the nightly pipeline", labels=labels)

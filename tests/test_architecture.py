@@ -59,7 +59,7 @@ PACKAGES = {
 
 LATE = {
     "rich", "platformdirs", "yaml", "json", "csv", "sqlite3", "tomllib", "uuid", "unicodedata",
-    "pwd", "resource", "shutil", "getpass",
+    "pwd", "resource", "shutil", "getpass", "zoneinfo",
 }  # fmt: skip
 """What costs start-up, or is not everywhere, is imported where it is used."""
 
@@ -74,8 +74,10 @@ DEPENDENCIES = {
     "rich",
     "yaml",
     "uvicorn",
-    "redis",
     "bcrypt",
+    "aiohttp",
+    "yarl",
+    "redis",
 }
 
 LONGEST_FUNCTION = 40

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import builders
 from builders import examples
+from clock import HERE, at
 from conftest import Run, missing
 from faults import read_log, run_traced
 from fields import fields
@@ -119,7 +120,7 @@ def test_apply(
         assert key.endswith("\n")
         assert stock.ask("find", keystore, key.strip()) == [f"accepted {alias}"]
     ci, web = ApiKeys(Keystore(keystore)).list()
-    assert ci.lifetime == 90 * DAY
+    assert ci.lifetime(HERE) == 90 * DAY
     assert ci.metadata == Metadata(
         created_by=ci.metadata.created_by,
         roles=("metrics-writer",),
@@ -305,7 +306,7 @@ def test_a_folder_that_cannot_be(past: RuledKeys, tmp_path: Path) -> None:
 def test_fields_that_are_not_listed_stay(past: RuledKeys) -> None:
     """Only what the list mentions changes; what it mentions as empty is taken away."""
     metadata = Metadata(roles=("r",), description="x", labels=(("env", "test"),))
-    past.create("ci", expires_on=after(NOW, DAY), **fields(metadata))
+    past.create("ci", expires_on=after(at(NOW), DAY), **fields(metadata))
     before = past.get("ci")
     assert said(apply_to(past, Wanted("ci"))) == []
     assert past.get("ci") == before
@@ -340,11 +341,11 @@ def test_expires_in_counts_from_the_creation(past: RuledKeys) -> None:
     wanted = Wanted("ci", expires_in="90d")
     apply_to(past, wanted)
     ends = past.get("ci").expires_on
-    assert ends == after(NOW, 90 * DAY)
+    assert ends == after(at(NOW), 90 * DAY)
     past._clock = lambda: NOW + 80 * DAY
     assert said(apply_to(past, wanted)) == []
     assert said(apply_to(past, Wanted("ci", expires_in="100d"))) == ["~ ci expiry"]
-    assert past.get("ci").expires_on == after(NOW, 100 * DAY)
+    assert past.get("ci").expires_on == after(at(NOW), 100 * DAY)
     with pytest.raises(ExpiryInPastError, match=r"^'ci': "):
         apply_to(past, Wanted("ci", expires_in="80d"))
     past._clock = lambda: NOW + 200 * DAY
@@ -361,7 +362,7 @@ def test_expires_in_of_an_undated_key(tmp_path: Path) -> None:
     assert [key.created_ms for key in undated.list()] == [None, None]
     wanted = [Wanted("ends", expires_in="1d"), Wanted("endless", expires_in="1d")]
     assert said(apply_to(undated, *wanted)) == ["~ endless expiry"]
-    assert undated.get("endless").expires_on == after(NOW, DAY)
+    assert undated.get("endless").expires_on == after(at(NOW), DAY)
     undated._clock = lambda: NOW + timedelta(hours=1)
     assert said(apply_to(undated, *wanted)) == []
 
@@ -378,7 +379,7 @@ def test_the_default_lifetime(past: RuledKeys) -> None:
     past.policy = Policy(default_lifetime=30 * DAY)
     wanted = [Wanted("ci"), Wanted("web", no_expiry=True)]
     apply_to(past, *wanted)
-    assert [key.expires_on for key in past.list()] == [after(NOW, 30 * DAY), None]
+    assert [key.expires_on for key in past.list()] == [after(at(NOW), 30 * DAY), None]
     assert said(apply_to(past, *wanted)) == []
 
 
@@ -397,7 +398,7 @@ def test_the_default_lifetime(past: RuledKeys) -> None:
 )
 def test_rules(past: RuledKeys, wanted: Wanted, error: type[Exception]) -> None:
     """A new key and a changed one keep the rules, whose error names the key; nothing changes."""
-    past.create("ci", expires_on=after(NOW, 30 * DAY))
+    past.create("ci", expires_on=after(at(NOW), 30 * DAY))
     past.policy = Policy(
         path="apikey.toml",
         require_expiry=True,
@@ -470,7 +471,7 @@ EXPIRIES: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
     st.just({"no_expiry": True}),
     st.sampled_from([{"expires_in": length} for length in ("1d", "90d", "1y12h")]),
-    st.integers(1, 500).map(lambda days: {"expires_on": to_local(NOW) + days * DAY}),
+    st.integers(1, 500).map(lambda days: {"expires_on": to_local(NOW, HERE) + days * DAY}),
 )
 FIELDS = st.fixed_dictionaries(
     {},
@@ -526,6 +527,6 @@ def check_wanted(wanted: Wanted, key: ApiKey, old: ApiKey | None) -> None:
     if wanted.expires_on is not None:
         assert key.expires_on == wanted.expires_on
     if wanted.expires_in is not None:
-        assert key.lifetime in (DAY, 90 * DAY, 365 * DAY + timedelta(hours=12))
+        assert key.lifetime(HERE) in (DAY, 90 * DAY, 365 * DAY + timedelta(hours=12))
     if old is not None:
         assert (key.secret.reveal(), key.created_ms) == (old.secret.reveal(), old.created_ms)

@@ -363,10 +363,10 @@ def made_until(done: Done) -> str:
 )
 def test_expires_on(run: Run, stock: Stock, keystore: Path, typed: str, stored: str) -> None:
     """Each form is echoed, stored and listed as local time with seconds."""
-    here = {"TZ": "America/New_York"}
-    done = run("create", "x", "--expires-on", typed, env=here)
+    here = ("--timezone", "America/New_York")
+    done = run("create", "x", "--expires-on", typed, *here)
     assert (made_until(done), done.stderr) == (stored, "")
-    assert run("list", env=here).stdout.endswith(f" (Expires on {stored})\n")
+    assert run("list", *here).stdout.endswith(f" (Expires on {stored})\n")
     (row,) = stock.rows("list", keystore)
     assert row[2].endswith(f"__{stored}")
 
@@ -402,13 +402,13 @@ def last_sunday(year: int, month: int) -> date:
 def test_clock_changes_are_noted(run: Run, month: int) -> None:
     """An hour that comes twice or never is accepted with a note that names the earlier instant."""
     day = last_sunday(datetime.now().year + 1, month)
-    here = {"TZ": "Europe/Paris"}
-    done = run("create", "x", "--expires-on", f"{day}T02:30", env=here)
+    here = ("--timezone", "Europe/Paris")
+    done = run("create", "x", "--expires-on", f"{day}T02:30", *here)
     assert made_until(done) == f"{day}T02:30:00"
     assert done.stderr == (
         f"Note: The clocks change around {day}T02:30:00; the key expires at {day}T00:30:00Z.\n"
     )
-    done = run("create", "y", "--expires-on", f"{day}T03:30", env=here)
+    done = run("create", "y", "--expires-on", f"{day}T03:30", *here)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from clock import HERE
 from conftest import Run
 from fields import fields
 from metricshub_apikey import ApiKeys
@@ -65,7 +66,7 @@ def mixed(keystore: Path) -> Path:
         registry = ApiKeys(
             Keystore(keystore), clock=lambda: now - age, journal=Journal(f"{who}@build")
         )
-        expires_on = None if end is None else to_local(now + end)
+        expires_on = None if end is None else to_local(now + end, HERE)
         registry.create(alias, expires_on=expires_on, **fields(metadata))
 
     production, staging = (("env", "production"),), (("env", "staging"), ("team", "a b"))
@@ -191,7 +192,7 @@ def parsed(text: str) -> list[dict[str, str]]:
 
 def test_csv(run: Run, mixed: Path) -> None:
     """It parses back to what JSON says, whatever is in a field."""
-    made = to_local(datetime.now(UTC))
+    made = to_local(datetime.now(UTC), HERE)
     odd = Metadata("ann@x", ("a",), 'a,"b"', 'He said: "no, never"', (("a", 'x "y", z'), ("b", "")))
     add(mixed, ApiKey('com,ma "x"', Secret("key-12345678"), made, 0, None, odd))
     done = run("list", "-o", "csv")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from builders import examples
+from clock import HERE, at
 from conftest import Run
 from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.database import Event
@@ -54,7 +55,7 @@ def output(form: Form = Form.TEXT) -> Output:
 
 def prometheus_lines(found: Report) -> list[str]:
     """Return what `check -o prometheus` prints of a report."""
-    return Checked(found, keystore="/security/store.p12", now=NOW).prometheus()
+    return Checked(found, keystore="/security/store.p12", now=at(NOW)).prometheus()
 
 
 def report(*keys: ApiKey, severity: Severity = Severity.OK, usage: Usage | None = None) -> Report:
@@ -209,7 +210,7 @@ EVENTS = [
 def test_log_lines(zone: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
     """When, who, what, which key, and the rest in parentheses; times are local."""
     zone("America/New_York")
-    output().show(Logged(EVENTS, "/security/apikey-activity.db"))
+    output().show(Logged(EVENTS, "/security/apikey-activity.db", HERE))
     assert capsys.readouterr().out.splitlines() == [
         "2027-06-15T08:00:00 root@here create ci (roles: writer, reader)",
         '2027-06-15T08:00:01 o\'neil, "x"@here revoke a,\\tb\\n',
@@ -219,7 +220,7 @@ def test_log_lines(zone: Callable[[str], None], capsys: pytest.CaptureFixture[st
 def test_log_as_csv(zone: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
     """Commas and quotes are quoted, times are instants, and no control character is left."""
     zone("America/New_York")
-    output(Form.CSV).show(Logged(EVENTS, ""))
+    output(Form.CSV).show(Logged(EVENTS, "", HERE))
     shown = capsys.readouterr().out
     assert list(csv.reader(StringIO(shown))) == [
         ["at", "actor", "action", "alias", "details"],
@@ -230,7 +231,7 @@ def test_log_as_csv(zone: Callable[[str], None], capsys: pytest.CaptureFixture[s
 
 def test_log_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """Every field is there, with the database it comes from."""
-    output(Form.JSON).show(Logged(EVENTS, "/security/apikey-activity.db"))
+    output(Form.JSON).show(Logged(EVENTS, "/security/apikey-activity.db", HERE))
     found = json.loads(capsys.readouterr().out)
     assert found["database"] == "/security/apikey-activity.db"
     assert found["events"][1] == {
@@ -245,11 +246,11 @@ def test_log_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_nothing_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     """That is a sentence, an empty list, or a header alone."""
-    output().show(Logged([], ""))
+    output().show(Logged([], "", HERE))
     assert capsys.readouterr().out == "Nothing has been recorded.\n"
-    output(Form.CSV).show(Logged([], ""))
+    output(Form.CSV).show(Logged([], "", HERE))
     assert capsys.readouterr().out == "at,actor,action,alias,details\n"
-    output(Form.JSON).show(Logged([], ""))
+    output(Form.JSON).show(Logged([], "", HERE))
     assert json.loads(capsys.readouterr().out)["events"] == []
 
 

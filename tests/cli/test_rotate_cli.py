@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from clock import HERE
 from conftest import COMMAND, Run
 from metricshub_apikey import ApiKeys
 from metricshub_apikey.activity.database import ActivityLog, path_beside
@@ -136,7 +137,7 @@ def test_another_expiry(run: Run, registry: ApiKeys) -> None:
     assert registry.get("web").expires_on == datetime(2999, 12, 31, 23, 59, 59)
     run("rotate", "web", "--finish")
     assert run("rotate", "web", "--expires-in", "3d").returncode == 0
-    assert registry.get("web").lifetime == timedelta(days=3)
+    assert registry.get("web").lifetime(HERE) == timedelta(days=3)
 
 
 # Failures
@@ -250,7 +251,7 @@ def test_the_policy_counts(run: Run, registry: ApiKeys, keystore: Path) -> None:
     assert keystore.read_bytes() == before
     assert run("rotate", "web", "--expires-in", "30d").returncode == 0
     assert run("rotate", "ever").returncode == 0
-    assert registry.get("ever").lifetime == timedelta(days=7)
+    assert registry.get("ever").lifetime(HERE) == timedelta(days=7)
     run("rotate", "ever", "--finish")
     policy.write_text("[keys]\nrequire_role = true\n")
     assert "keys.require_role" in run("rotate", "ever").stderr

@@ -367,7 +367,7 @@ def test_memory_stays_as_it_is(keystore: Path, key: str, environment: dict[str, 
     def send(requests: int) -> None:
         for peer in range(requests // 1_000):
             lines = [
-                f"GET /auth/{number} HTTP/1.1\r\nAuthorization: Bearer token-{number}\r\n\r\n"
+                f"GET /envoy/{number} HTTP/1.1\r\nAuthorization: Bearer token-{number}\r\n\r\n"
                 f"GET /auth HTTP/1.1\r\n{good}\r\n"
                 for number in (next(numbers) for _ in range(500))
             ]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from clock import HERE, at
 from metricshub_apikey.cli.commands.list import Listing
 from metricshub_apikey.cli.output import Form, Output
 from metricshub_apikey.cli.table import MOST_DRAWN
@@ -31,7 +32,7 @@ DIM_RED, RED, YELLOW, PLAIN = "\x1b[2;31m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 KEY = ApiKey(
     "ci-prod",
     Secret(SECRET),
-    to_local(NOW + 90 * DAY),
+    to_local(NOW + 90 * DAY, HERE),
     int(NOW.timestamp() * 1000),
     None,
     Metadata("ann@build.example.com", ("alert-manager", "metrics-writer"), "ci"),
@@ -46,7 +47,7 @@ Patch = pytest.MonkeyPatch
 
 def listing(keys: list[ApiKey], usage: Usage = NOBODY_RECORDS) -> Listing:
     """Return what `list --long` shows."""
-    return Listing(keys, now=NOW, usage=usage, keystore="k.p12", long=True, all_keys=True)
+    return Listing(keys, now=at(NOW), usage=usage, keystore="k.p12", long=True, all_keys=True)
 
 
 def draw(
@@ -118,7 +119,7 @@ def test_sixty_columns(capsys: Capture) -> None:
 
 def ending(alias: str, end: timedelta, **others: str) -> ApiKey:
     """Return a key that ends so long from now."""
-    return KEY._replace(alias=alias, expires_on=to_local(NOW + end), **others)  # type: ignore[arg-type]
+    return KEY._replace(alias=alias, expires_on=to_local(NOW + end, HERE), **others)  # type: ignore[arg-type]
 
 
 KINDS = [

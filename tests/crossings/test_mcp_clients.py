@@ -6,7 +6,8 @@ import asyncio
 import signal
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -21,7 +22,12 @@ from metricshub_apikey.keys.metadata import Metadata
 from places import PROJECT
 from proxies import METRICSHUB, SERVICE, Proxy, Stage
 
-PROXIES = {"nginx": proxies.nginx, "caddy": proxies.caddy, "envoy": proxies.envoy}
+PROXIES: dict[str, Callable[[Path, Stage, int], AbstractContextManager[Proxy]]] = {
+    "nginx": proxies.nginx,
+    "caddy": proxies.caddy,
+    "envoy": proxies.envoy,
+    "upstream": lambda _, stage, __: proxies.front(stage),
+}
 SECONDS = 10.0
 
 
@@ -140,7 +146,11 @@ def test_a_key_with_the_role_calls_tools(stage: Stage, proxy: Proxy) -> None:
 def test_a_key_that_may_call_some_tools(
     stage: Stage, proxy: Proxy, request: pytest.FixtureRequest
 ) -> None:
-    """Envoy shows the body, and the call is decided; the others are refused as a whole."""
+    """
+    Envoy shows the body, and the call is decided; `--upstream` also filters what is listed.
+
+    The other proxies are refused as a whole.
+    """
     caller = create(stage, proxy, "looker", "looker")
     sentence = rf"The API key 'looker-{proxy.port}' may not call the tool 'delete_hosts'"
 
@@ -157,7 +167,15 @@ def test_a_key_that_may_call_some_tools(
                 await client.list_tools()
         assert set(caller.statuses) == {403}
 
-    run(allowed if request.node.callspec.params["proxy"] == "envoy" else refused)
+    async def filtered() -> None:
+        for talk in (caller.by_request, caller.by_stream):
+            async with talk() as client:
+                assert [one.name for one in (await client.list_tools()).tools] == ["count_hosts"]
+                with pytest.raises(Exception, match=sentence):
+                    await client.call_tool("delete_hosts", {"site": "Lyon"})
+
+    stories = {"envoy": allowed, "upstream": filtered}
+    run(stories.get(request.node.callspec.params["proxy"], refused))
 
 
 def test_a_key_without_the_role_calls_none(stage: Stage, proxy: Proxy) -> None:

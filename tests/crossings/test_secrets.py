@@ -215,7 +215,7 @@ sys.exit(cli.run(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    "place", ["keystore._check", "create.Created", "list.Listing", "keystore.Store.parse"]
+    "place", ["keystore.Keystore._check", "create.Created", "list.Listing", "keystore.Store.parse"]
 )
 def test_a_bug_shows_no_secret(run: Run, registry: ApiKeys, place: str, tmp_path: Path) -> None:
     """The traceback of a bug, wherever it is, shows lines of code but no values."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from clock import HERE
 from conftest import Run
 from faults import RECORD
 from java_storm import JavaStorm, no_exchange, no_lease
@@ -82,7 +83,7 @@ class Storm:
         past = ApiKeys(registry._keystore, clock=lambda: LONG_AGO)
         dead = [f"dead-{number}" for number in range(3)]
         for alias in dead:
-            past.create(alias, expires_on=to_local(LONG_AGO) + timedelta(days=1))
+            past.create(alias, expires_on=to_local(LONG_AGO, HERE) + timedelta(days=1))
         for kind, count in (*CHANGES.items(), ("kept", 3)):
             if kind not in ("create", "apply", "prune"):
                 for number in range(count):

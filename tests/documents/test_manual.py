@@ -9,6 +9,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -298,9 +299,10 @@ def test_every_metric_is_in_the_page(run: Run, keystore: Path) -> None:
 
 def test_every_rule_of_the_policy_is_in_the_page() -> None:
     """POLICY lists all that a policy file can say."""
-    tables = {"keys", "roles", "rate_limit", "gateway", "mcp"}
-    known = {*policy_file.TOP, *policy_file.KEYS, *policy_file.ROLE, *policy_file.RATE_LIMIT}
-    known |= {*policy_file.GATEWAY, *policy_file.MCP}
+    tables = {"keys", "server", "roles", "gateway", "mcp", "rate_limit"}
+    tops = (policy_file.TOP, policy_file.KEYS, policy_file.SERVER)
+    rest = (policy_file.ROLE, policy_file.RATE_LIMIT, policy_file.GATEWAY, policy_file.MCP)
+    known = {*chain(*tops, *rest)}
     heads = "\n".join(re.findall(r"^\.It Li .*$", section("POLICY"), re.MULTILINE))
 
     assert literals(heads) == known - tables
@@ -333,9 +335,10 @@ def test_the_environment_variables_are_in_the_page() -> None:
     assert set(re.findall(r"^\.It Ev (\w+)$", section("ENVIRONMENT"), re.MULTILINE)) == {
         paths.ENVIRONMENT_VARIABLE,
         session.PASSWORD_FILE_VARIABLE,
-        policy_file.ENVIRONMENT_VARIABLE,
+        "METRICSHUB_APIKEY_POLICY",
         state.ENVIRONMENT_VARIABLE,
         "NO_COLOR",
+        "TZ",
     }
     assert session.LAUNCHER_VARIABLE not in SOURCE
 

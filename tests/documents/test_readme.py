@@ -24,6 +24,7 @@ UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-
 PREFIXED = re.compile(r"\b(?:metoro_secret|acme)_[0-9A-Za-z]{49}\b")
 MASK = re.compile(r"\*{20}[0-9A-Za-z]{4}")
 TIME = re.compile(r"\b\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d)?\b")
+ZONE = re.compile(r"read in [^ ]+, which (?:Java finds in /etc/\w+|--timezone names)")
 LAYOUT = re.compile(r"[ ─]{2,}")
 
 
@@ -44,10 +45,11 @@ def examples(text: str = README) -> list[tuple[str, str]]:
 
 def normalised(printed: str, typed: str = "") -> str:
     """
-    Return *printed* with what differs from run to run replaced: keys, times, widths of columns.
+    Return *printed* with what differs from run to run replaced: keys, times, zones, widths.
 
     A time stays if it is in *typed*, the commands.
     """
+    printed = ZONE.sub("read in ZONE", printed)
     for pattern, name in ((UUID, "KEY"), (PREFIXED, "KEY"), (MASK, "MASK"), (LAYOUT, " ")):
         printed = pattern.sub(name, printed)
     return TIME.sub(lambda found: found[0] if found[0] in typed else "TIME", printed).strip()
@@ -78,11 +80,12 @@ def run_example(command: str, environment: dict[str, str], folder: Path, home: s
     return shown.replace(caller(os.environ), "root@server")
 
 
-def with_apikey(environment: dict[str, str], folder: Path) -> dict[str, str]:
-    """Return an environment in which `apikey` is the command under test."""
+def with_apikey(environment: dict[str, str], folder: Path, *options: str) -> dict[str, str]:
+    """Return an environment in which `apikey` is the command under test, with these *options*."""
     shim = folder / "shims" / "apikey"
     shim.parent.mkdir()
-    shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m metricshub_apikey "$@"\n')
+    command = shlex.join([sys.executable, "-m", "metricshub_apikey", *options])
+    shim.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     shim.chmod(0o755)
     return {**environment, "PATH": f"{shim.parent}:{environment['PATH']}"}
 
@@ -135,7 +138,8 @@ def test_the_gateway_answers_what_the_readme_says(
     environment: dict[str, str], keystore: Path, tmp_path: Path
 ) -> None:
     """Asked with curl as the README has it, a gateway answers as it stands there."""
-    (command,) = (block for block in blocks("sh") if block.startswith("apikey serve"))
+    front, command = (block for block in blocks("sh") if block.startswith("apikey serve"))
+    assert front.split()[:4] == ["apikey", "serve", "--upstream", "https://127.0.0.1:31888"]
     (asked,) = (block for block in blocks("sh") if block.startswith("curl"))
     (answers,) = blocks("http")
     program("curl")

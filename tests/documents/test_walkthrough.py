@@ -64,7 +64,7 @@ def age(keystore: Path, length: timedelta) -> None:
 def morning(now: datetime) -> tuple[str, date]:
     """Return a time zone in which it is nine o'clock, far from midnight, and the day there."""
     behind = now.hour - 9
-    return f"NINE{behind:+}", (now - timedelta(hours=behind)).date()
+    return f"GMT{-behind:+}", (now - timedelta(hours=behind)).date()
 
 
 def moved(printed: str, length: timedelta) -> str:
@@ -87,7 +87,7 @@ def test_every_command_prints_what_the_walk_through_says(
     """Between the chapters the keystore gets older, so that all lengths of time are real."""
     keystore.parent.mkdir()
     zone, real_day = morning(datetime.now(UTC))
-    environment = with_apikey({**environment, "TZ": zone}, tmp_path)
+    environment = with_apikey(environment, tmp_path, "--timezone", zone)
     (keys,) = blocks("yaml", TEXT)
     (tmp_path / YAML_FILE).write_text(keys, encoding="utf-8")
     today = START

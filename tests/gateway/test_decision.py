@@ -26,7 +26,7 @@ from metricshub_apikey.http.asgi import Header
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keystore.keystore import Keystore
-from metricshub_apikey.policy.file import FILE_NAME
+from metricshub_apikey.policy.location import FILE_NAME
 from metricshub_apikey.policy.permission import normalise
 from metricshub_apikey.policy.rules import RateLimit
 from ruled import RuledKeys
@@ -492,8 +492,8 @@ def test_methods_that_are_none(standing: Standing, method: str) -> None:
         ("UTC", "2031-06-30T12:00:00", "2031-06-30T12:00:00Z"),
         ("Pacific/Kiritimati", "2031-06-30T12:00:00", "2031-06-29T22:00:00Z"),
         ("America/New_York", "2031-01-15T23:59:59", "2031-01-16T04:59:59Z"),
-        ("Europe/Paris", "2027-10-31T02:30:00", "2027-10-31T00:30:00Z"),
-        ("Europe/Paris", "2027-03-28T02:30:00", "2027-03-28T00:30:00Z"),
+        ("Europe/Paris", "2027-10-31T03:00:00", "2027-10-31T02:00:00Z"),
+        ("Europe/Paris", "2027-03-28T02:30:00", "2027-03-28T01:00:00Z"),
     ],
 )
 def test_a_key_ends_to_the_second(
@@ -507,6 +507,17 @@ def test_a_key_ends_to_the_second(
     for house.now in (end - 86_400, end - 1, end - 0.001, end, end + 0.001, end + 1800, end + 3600):
         seen.append(house.ask(token).status)
     assert seen == [200] * 3 + [401] * 4
+
+
+def test_a_key_is_back_in_the_repeated_hour(house: House, zone: Callable[[str], None]) -> None:
+    """A stock server compares what its clock shows, and so does the gateway."""
+    zone("Europe/Paris")
+    token = house.create("ci", expires_on=datetime(2027, 10, 31, 2, 30))
+    first = datetime(2027, 10, 31, 0, 30, tzinfo=UTC).timestamp()
+    seen = []
+    for house.now in (first - 1, first, first + 1799, first + 1800, first + 3599, first + 3600):
+        seen.append(house.ask(token).status)
+    assert seen == [200, 401, 401, 200, 200, 401]
 
 
 # Anything at all

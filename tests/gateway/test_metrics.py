@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from clock import at
 from metricshub_apikey import ApiKeys
 from metricshub_apikey.gateway.keyring import Keyring
 from metricshub_apikey.gateway.metrics import Metrics
@@ -60,7 +61,7 @@ def test_keys_by_their_state(registry: ApiKeys, keystore: Path) -> None:
     """Keys are valid, expired or unreadable at the moment of the question."""
     now = datetime.now(UTC)
     registry.create("one")
-    registry.create("two", expires_on=after(now, DAY))
+    registry.create("two", expires_on=after(at(now), DAY))
     registry._keystore.update(
         lambda store: store.add(
             f"{ENTRY_PREFIX}odd", b"key__someday", created_ms=0, random_bytes=lambda n: b"\1" * n

@@ -28,7 +28,7 @@ from metricshub_apikey.http.asgi import Message, Receive, Scope, Send
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.store import Store
-from metricshub_apikey.policy.file import FILE_NAME
+from metricshub_apikey.policy.location import FILE_NAME
 from ruled import RuledKeys
 
 Headers = Mapping[str, str] | list[tuple[str, str]]

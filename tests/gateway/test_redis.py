@@ -360,6 +360,25 @@ def test_another_redis_package_is_used_by_its_public_interface(
 
 
 @pytest.mark.usefixtures("patient")
+def test_a_server_that_forgets_while_connected(server: Redis, client: package.Redis) -> None:
+    """However often it is emptied, no more than the limit passes, and the log says so once."""
+    limit = RateLimit(30, 30)
+    said: list[str] = []
+
+    async def empty_between() -> list[int]:
+        counts = []
+        async with started(server.address, said) as limiter:
+            for _ in range(4):
+                counts.append(await passed(limiter, limit, 12))
+                client.flushall()
+        return counts
+
+    assert asyncio.run(empty_between()) == [12, 12, 6, 0]
+    assert len(said) == 1
+    assert "forgets requests of the last minute" in said[0]
+
+
+@pytest.mark.usefixtures("patient")
 def test_many_requests_at_once(server: Redis, client: package.Redis) -> None:
     """More than one exchange takes: all are answered; those whose client went away, nobody asks."""
     limit = RateLimit(1400, 1400)
@@ -495,15 +514,18 @@ def test_after_a_minute_the_server_is_believed_again(
     monkeypatch.setattr(redis_limiter, "DOUBT_SECONDS", 0.2)
     limit = RateLimit(10, 10)
 
+    now = [0.0]
+
     async def wait() -> list[int]:
         counts = []
-        async with started(server.address, []) as limiter:
+        async with started(server.address, [], local=MemoryLimiter(lambda: now[0])) as limiter:
             counts.append(await passed(limiter, limit, 20))
             client.client_kill_filter(skipme=True)
             client.flushdb()
             counts.append(await passed(limiter, limit, 20))
             client.flushdb()
             await asyncio.sleep(0.3)
+            now[0] += 61
             counts.append(await passed(limiter, limit, 20))
         return counts
 

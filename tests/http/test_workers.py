@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from metricshub_apikey import ApiKeys
+from metricshub_apikey.activity.database import ActivityLog, path_beside
 from metricshub_apikey.keystore.keystore import Keystore
 from servers import Gateway, ask, forwarded, running, serving, wait_until
 
@@ -116,6 +117,20 @@ def test_interrupted_as_by_a_terminal(gateway: Gateway) -> None:
     assert gateway.server.process.wait(10) == 0
     assert not any(map(is_alive, workers))
     assert "Traceback" not in gateway.server.text
+
+
+def test_an_interruption_that_is_heard_twice(gateway: Gateway, key: str, keystore: Path) -> None:
+    """A worker that hears of Ctrl-C from its parent first ends as well, and loses no last use."""
+    workers = children(gateway.pid)
+    for _ in range(10):
+        assert ask(gateway.port, headers=forwarded(key)).status == 200
+    for pid in workers:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
+            os.kill(pid, number)
+    os.kill(gateway.pid, signal.SIGINT)
+    assert gateway.server.process.wait(10) == 0
+    assert "Traceback" not in gateway.server.text
+    assert ActivityLog(path_beside(str(keystore))).last_uses()
 
 
 def test_uses_seen_by_any_worker_are_written_down(

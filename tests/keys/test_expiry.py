@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from clock import HERE, at
 from metricshub_apikey.errors import EntryUnreadableError, InvalidArgumentError
 from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.expiry import (
@@ -44,7 +45,7 @@ WHOLE_SECONDS = st.datetimes().map(lambda moment: moment.replace(microsecond=0))
 )
 def test_local_forms(typed: str, stored: str) -> None:
     """Every documented local form is stored with its seconds and nothing finer."""
-    assert text(parse_date_time(typed)) == stored
+    assert text(parse_date_time(typed, HERE)) == stored
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_local_forms(typed: str, stored: str) -> None:
 def test_instants_become_local(zone: Zone, typed: str, stored: str) -> None:
     """A time with `Z` or an offset is converted to the clock of this machine."""
     zone("America/New_York")
-    assert text(parse_date_time(typed)) == stored
+    assert text(parse_date_time(typed, HERE)) == stored
 
 
 @pytest.mark.parametrize(
@@ -104,21 +105,21 @@ def test_instants_become_local(zone: Zone, typed: str, stored: str) -> None:
 def test_other_forms_are_refused(typed: str) -> None:
     """What is no date time is named, with the form to use."""
     with pytest.raises(InvalidArgumentError) as caught:
-        parse_date_time(typed)
+        parse_date_time(typed, HERE)
     assert caught.value.message == f"'{typed}' is not a date time; use YYYY-MM-DDThh:mm:ss."
 
 
 @given(WHOLE_SECONDS)
 def test_what_is_stored_can_be_typed_and_read(moment: datetime) -> None:
     """The text of an expiry means the same typed by a user and read from a keystore."""
-    assert parse_date_time(text(moment)) == moment
+    assert parse_date_time(text(moment), HERE) == moment
     assert parse_stored(text(moment)) == moment
 
 
 @given(WHOLE_SECONDS, st.from_regex(r"\.[0-9]{1,12}", fullmatch=True))
 def test_fractions_are_cut_off(moment: datetime, fraction: str) -> None:
     """A fraction of a second never makes a key live longer."""
-    assert parse_date_time(text(moment) + fraction) == moment
+    assert parse_date_time(text(moment) + fraction, HERE) == moment
 
 
 @pytest.mark.parametrize("name", ZONES)
@@ -130,7 +131,7 @@ def test_offsets_name_the_same_instant(zone: Zone, name: str) -> None:
         expected = instant.astimezone().replace(tzinfo=None)
         for offset, hours in (("Z", 0), ("+00:00", 0), ("+14:00", 14), ("-12:00", -12)):
             shown = (instant + timedelta(hours=hours)).replace(tzinfo=None).isoformat()
-            assert parse_date_time(shown + offset) == expected
+            assert parse_date_time(shown + offset, HERE) == expected
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_durations_add_up(parts: list[tuple[int, str]]) -> None:
 def test_too_long_a_life_is_refused(typed: str) -> None:
     """A length that no calendar holds is an error like any other."""
     with pytest.raises(InvalidArgumentError):
-        after(datetime(2027, 1, 1, tzinfo=UTC), parse_duration(typed))
+        after(at(datetime(2027, 1, 1, tzinfo=UTC)), parse_duration(typed))
 
 
 @pytest.mark.parametrize("name", ["Pacific/Kiritimati", "Etc/GMT+12"])
@@ -182,23 +183,23 @@ def test_the_end_of_the_calendar(zone: Zone, name: str) -> None:
     zone(name)
     last = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)
     try:
-        found = after(last, timedelta())
+        found = after(at(last), timedelta())
     except InvalidArgumentError as error:
         assert error.message == "The expiration is after the year 9999."  # noqa: PT017
     else:
         assert found.tzinfo is None
-    first, final = instants(datetime(9999, 12, 31, 23, 59, 59))
+    first, final = instants(datetime(9999, 12, 31, 23, 59, 59), HERE)
     assert first <= final
     assert utc_text(first).endswith("Z")
-    assert instants(datetime(1, 1, 1))[0].tzinfo is UTC
+    assert instants(datetime(1, 1, 1), HERE)[0].tzinfo is UTC
 
 
 def test_after_never_rounds_up(zone: Zone) -> None:
     """A length of time ends in the whole second before its last moment."""
     zone("Europe/Paris")
     now = datetime(2027, 3, 27, 12, 0, 0, 999_999, tzinfo=UTC)
-    assert after(now, timedelta(hours=1)) == datetime(2027, 3, 27, 14)
-    assert after(now, timedelta(days=1)) == datetime(2027, 3, 28, 14), "24 hours, not a day"
+    assert after(at(now), timedelta(hours=1)) == datetime(2027, 3, 27, 14)
+    assert after(at(now), timedelta(days=1)) == datetime(2027, 3, 28, 14), "24 hours, not a day"
 
 
 @pytest.mark.parametrize(
@@ -214,13 +215,13 @@ def test_after_never_rounds_up(zone: Zone) -> None:
 def test_instants_around_clock_changes(zone: Zone, local: str, first: str, last: str) -> None:
     """A local time that a clock change doubles or leaves out has two readings, others one."""
     zone("Europe/Paris")
-    assert [utc_text(one) for one in instants(parse_date_time(local))] == [first, last]
+    assert [utc_text(one) for one in instants(parse_date_time(local, HERE), HERE)] == [first, last]
 
 
 def test_local_time_has_no_trace_of_its_zone(zone: Zone) -> None:
     """What the wall clock shows is the same value in both of the doubled hours."""
     zone("Europe/Paris")
-    both = [to_local(datetime(2027, 10, 31, hour, 30, tzinfo=UTC)) for hour in (0, 1)]
+    both = [to_local(datetime(2027, 10, 31, hour, 30, tzinfo=UTC), HERE) for hour in (0, 1)]
     assert [repr(one) for one in both] == ["datetime.datetime(2027, 10, 31, 2, 30)"] * 2
 
 

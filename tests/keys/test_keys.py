@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clock import HERE, at
 from metricshub_apikey.errors import EntryUnreadableError, InvalidArgumentError
 from metricshub_apikey.keys.alias import CAPITAL_SIGMA, check_alias
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.durations import parse_duration
-from metricshub_apikey.keys.expiry import after, instants, parse_stored
+from metricshub_apikey.keys.expiry import Moment, after, instants, parse_stored
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.value import decode, encode, new_key
 from metricshub_apikey.pkcs12.bag import LAST_MS, fold
@@ -65,9 +66,11 @@ def test_mask_and_repr_never_show_more(key: str) -> None:
 def test_expired_from_its_last_second_on() -> None:
     """A key is refused from the very second of its expiry on, as a server does."""
     end = datetime(2027, 12, 31, 23, 59, 59)
-    assert not api_key("k", end).expired(datetime(2027, 12, 31, 23, 59, 58))
-    assert api_key("k", end).expired(end)
-    assert not api_key("k").expired(datetime.max)
+    assert not api_key("k", end).expired(
+        Moment(datetime(2027, 12, 31, 23, 59, 58, tzinfo=UTC), UTC)
+    )
+    assert api_key("k", end).expired(Moment(end.replace(tzinfo=UTC), UTC))
+    assert not api_key("k").expired(Moment(datetime.max.replace(tzinfo=UTC), UTC))
 
 
 # What a key carries
@@ -126,8 +129,8 @@ def test_clock_changes_do_not_change_a_lifetime(
     zone(name)
     for month in range(1, 13):
         now = datetime(2027, month, 1, 12, tzinfo=UTC)
-        one = made(now, after(now, timedelta(days=days)))
-        assert one.lifetime == timedelta(days=days)
+        one = made(now, after(at(now), timedelta(days=days)))
+        assert one.lifetime(HERE) == timedelta(days=days)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +148,7 @@ def test_a_lifetime_ends_at_the_first_instant_of_an_ambiguous_hour(
     """Where the clock shows the time twice, or never, the key must not live longer than asked."""
     zone(name)
     now = first.replace(tzinfo=UTC) - timedelta(days=1)
-    assert made(now, expires_on).lifetime == timedelta(days=1)
+    assert made(now, expires_on).lifetime(HERE) == timedelta(days=1)
 
 
 @given(st.integers(0, 999), st.sampled_from(["30m", "12h", "90d", "1y"]))
@@ -153,24 +156,25 @@ def test_a_lifetime_is_the_one_that_was_asked_for(millisecond: int, typed: str) 
     """An expiry has whole seconds, a creation has not: the length comes back all the same."""
     now = datetime(2027, 5, 1, 12, 0, 0, millisecond * 1000, tzinfo=UTC)
     length = parse_duration(typed)
-    assert made(now, after(now, length)).lifetime == length
+    assert made(now, after(at(now), length)).lifetime(HERE) == length
 
 
 @given(st.datetimes(), st.integers(0, LAST_MS))
 def test_lifetimes_are_whole_seconds(expires_on: datetime, created_ms: int) -> None:
     """However odd the times are that somebody stored, a lifetime is less than a second off."""
     one = ApiKey("alias", Secret("k"), expires_on, created_ms)
-    assert one.lifetime is not None
+    life = one.lifetime(HERE)
+    assert life is not None
     assert one.created_at is not None
-    assert one.lifetime.microseconds == 0
-    assert abs(instants(expires_on)[0] - one.created_at - one.lifetime) < timedelta(seconds=1)
+    assert life.microseconds == 0
+    assert abs(instants(expires_on, HERE)[0] - one.created_at - life) < timedelta(seconds=1)
 
 
 def test_unknown_lifetimes() -> None:
     """Without an expiry, or without a creation time, nobody knows."""
-    assert api_key("k").lifetime is None
-    assert api_key("k", datetime(2027, 1, 1)).lifetime is None
-    assert ApiKey("alias", Secret("k"), None, 0).lifetime is None
+    assert api_key("k").lifetime(HERE) is None
+    assert api_key("k", datetime(2027, 1, 1)).lifetime(HERE) is None
+    assert ApiKey("alias", Secret("k"), None, 0).lifetime(HERE) is None
 
 
 # New keys

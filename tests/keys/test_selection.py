@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clock import HERE, at
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import to_local
@@ -17,7 +18,7 @@ from metricshub_apikey.keys.selection import Selection, Usage, check_label_filte
 from metricshub_apikey.secret import UNREADABLE, Secret
 
 NOW = datetime(2030, 5, 6, 7, 8, 9, tzinfo=UTC)
-LOCAL = to_local(NOW)
+LOCAL = to_local(NOW, HERE)
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 FOREVER = timedelta.max
@@ -45,7 +46,7 @@ NOBODY_RECORDS = Usage()
 
 def chosen(selection: Selection, usage: Usage = NOBODY_RECORDS) -> list[str]:
     """Return the aliases of those that are selected."""
-    return [one.alias for one in selection.select(ALL, now=NOW, local_now=LOCAL, usage=usage)]
+    return [one.alias for one in selection.select(ALL, now=at(NOW), usage=usage)]
 
 
 @pytest.mark.parametrize(

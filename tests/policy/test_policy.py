@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clock import at
 from metricshub_apikey.errors import InvalidArgumentError, PolicyBreachError
 from metricshub_apikey.keys.durations import parse_duration, spoken
 from metricshub_apikey.keys.expiry import after
@@ -35,15 +36,15 @@ ROLES = {"reader": Role("Dashboards", ("GET /**",)), "writer": Role(None, ("POST
 
 def breaches(policy: Policy, life: str | None, *roles: str) -> list[Breach]:
     """Return what is wrong with a key made now that lives for that long."""
-    expires_on = after(NOW, parse_duration(life)) if life else None
-    return policy.breaches(expires_on=expires_on, created_at=NOW, roles=roles)
+    expires_on = after(at(NOW), parse_duration(life)) if life else None
+    return policy.breaches(expires_on=expires_on, created_at=at(NOW), roles=roles)
 
 
 def test_the_stock_policy_asks_for_nothing() -> None:
     """Without a policy file any key is right, and every valid key may do everything."""
     assert breaches(STOCK, None) == []
     assert breaches(STOCK, "1000y", "any", "name") == []
-    STOCK.enforce(expires_on=None, created_at=NOW, roles=["any"])
+    STOCK.enforce(expires_on=None, created_at=at(NOW), roles=["any"])
     STOCK.check_lifetime("5m")
     assert STOCK.refusal([], "DELETE", "/admin") is None
     assert (STOCK.path, STOCK.enforced, STOCK.default_lifetime) == (None, False, None)
@@ -54,7 +55,7 @@ def test_a_key_that_keeps_the_rules() -> None:
     """The strictest policy has nothing to say of the key it asks for."""
     assert breaches(STRICT, "90d", "read-only") == []
     assert breaches(STRICT, "1y", "read-only", "full-access") == []
-    STRICT.enforce(expires_on=after(NOW, timedelta(1)), created_at=NOW, roles=["read-only"])
+    STRICT.enforce(expires_on=after(at(NOW), timedelta(1)), created_at=at(NOW), roles=["read-only"])
 
 
 def test_require_expiry() -> None:
@@ -96,8 +97,8 @@ def test_the_limit_itself_is_kept_in_every_zone(zone: Zone, name: str, start: in
     policy = Policy(max_lifetime=timedelta(days=45))
     created_at = NOW + timedelta(days=start)
     for seconds, count in ((0, 0), (1, 1)):
-        expires_on = after(created_at, timedelta(days=45, seconds=seconds))
-        found = policy.breaches(expires_on=expires_on, created_at=created_at, roles=())
+        expires_on = after(at(created_at), timedelta(days=45, seconds=seconds))
+        found = policy.breaches(expires_on=expires_on, created_at=at(created_at), roles=())
         assert len(found) == count
 
 
@@ -106,8 +107,8 @@ def test_parts_of_a_second_do_not_count() -> None:
     policy = Policy(max_lifetime=timedelta(hours=1))
     for microsecond, seconds, count in ((1, 0, 0), (999_999, 0, 0), (1, 1, 1), (999_999, 1, 1)):
         created_at = NOW.replace(microsecond=microsecond)
-        expires_on = after(created_at, timedelta(hours=1, seconds=seconds))
-        found = policy.breaches(expires_on=expires_on, created_at=created_at, roles=())
+        expires_on = after(at(created_at), timedelta(hours=1, seconds=seconds))
+        found = policy.breaches(expires_on=expires_on, created_at=at(created_at), roles=())
         assert len(found) == count
 
 
@@ -118,21 +119,23 @@ def test_an_ambiguous_expiry_is_the_earlier_one(zone: Zone) -> None:
     expires_on = datetime(2027, 10, 31, 2, 30)
     for minutes, count in ((30, 0), (29, 1)):
         policy = Policy(max_lifetime=timedelta(minutes=minutes))
-        found = policy.breaches(expires_on=expires_on, created_at=created_at, roles=())
+        found = policy.breaches(expires_on=expires_on, created_at=at(created_at), roles=())
         assert len(found) == count
 
 
 def test_editing_does_not_prolong_for_ever() -> None:
     """The life counts from the creation: an old key may not have the full length again."""
     created_at = NOW - timedelta(days=300)
-    expires_on = after(NOW, timedelta(days=90))
-    (breach,) = STRICT.breaches(expires_on=expires_on, created_at=created_at, roles=["read-only"])
+    expires_on = after(at(NOW), timedelta(days=90))
+    (breach,) = STRICT.breaches(
+        expires_on=expires_on, created_at=at(created_at), roles=["read-only"]
+    )
     assert "live for 390 days" in breach.sentence
 
 
 def test_the_end_of_the_calendar() -> None:
     """An expiry that Java can write and Python cannot is longer than every limit."""
-    found = STRICT.breaches(expires_on=datetime.max, created_at=NOW, roles=["read-only"])
+    found = STRICT.breaches(expires_on=datetime.max, created_at=at(NOW), roles=["read-only"])
     assert [breach.rule for breach in found] == ["keys.max_lifetime"]
 
 
@@ -169,7 +172,7 @@ def test_all_breaches_are_found_and_the_first_is_raised() -> None:
     found = breaches(STRICT, "2y", "x", "y")
     assert [breach.rule for breach in found] == ["keys.max_lifetime", "roles", "roles"]
     with pytest.raises(PolicyBreachError) as caught:
-        STRICT.enforce(expires_on=after(NOW, timedelta(730)), created_at=NOW, roles=["x"])
+        STRICT.enforce(expires_on=after(at(NOW), timedelta(730)), created_at=at(NOW), roles=["x"])
     assert (caught.value.message, caught.value.hint) == (found[0].sentence, found[0].hint)
 
 
@@ -317,6 +320,7 @@ def test_document_of_the_stock_policy() -> None:
         "gateway": {"public": []},
         "mcp": {"paths": ["/mcp", "/mcp/message"], "streams": ["/sse"]},
         "remarks": ["No roles are defined: every key may do everything."],
+        "server": {"timezone": None},
         "state": None,
     }
 

@@ -17,14 +17,8 @@ from metricshub_apikey.errors import PolicyError
 from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.metadata import ROLE
 from metricshub_apikey.keys.prefixed import PREFIX
-from metricshub_apikey.policy.file import (
-    ENVIRONMENT_VARIABLE,
-    FILE_NAME,
-    MAX_SIZE,
-    find_policy,
-    load,
-    parse,
-)
+from metricshub_apikey.policy.file import MAX_SIZE, load, parse
+from metricshub_apikey.policy.location import ENVIRONMENT_VARIABLE, FILE_NAME, find_policy
 from metricshub_apikey.policy.rules import STOCK, Policy, RateLimit, Role
 from metricshub_apikey.policy.state import Address
 from metricshub_apikey.policy.templates import NAMES, template
@@ -471,7 +465,8 @@ def test_a_loop_of_links(tmp_path: Path) -> None:
 
 LOAD = """
 import os, sys
-from metricshub_apikey.policy.file import find_policy, load
+from metricshub_apikey.policy.file import load
+from metricshub_apikey.policy.location import find_policy
 from metricshub_apikey.errors import PolicyError
 import pwd, tomllib
 path, keystore = sys.argv[1:]

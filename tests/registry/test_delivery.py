@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from clock import at
 from metricshub_apikey.cli.delivery import NewKey, hand_out, promise, reserve
 from metricshub_apikey.cli.interrupts import Interrupted
 from metricshub_apikey.cli.output import Form, Output
@@ -124,7 +125,9 @@ class Full(Output):
 def test_a_delivered_key_stays(file: Path) -> None:
     """Once the key is in its file, no failure to say so takes the file away."""
     out = Full(Form.TEXT, color=False)
-    new = NewKey(KEY, alias="ci", file=str(file), keystore="k.p12", now=datetime(2027, 1, 1))
+    new = NewKey(
+        KEY, alias="ci", file=str(file), keystore="k.p12", now=at(datetime(2027, 1, 1, tzinfo=UTC))
+    )
     with pytest.raises(OutputError) as caught, reserve(str(file)) as made:
         hand_out(out, new, made)
     assert not isinstance(caught.value, NotDeliveredError)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import metricshub_apikey.errors as wrong
+from clock import HERE, at
 from metricshub_apikey import ApiKey
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.metadata import Metadata
@@ -35,17 +36,17 @@ def make(
     policy: Policy = STOCK,
 ) -> ApiKey:
     """Return a new key."""
-    return Issuer(NOW, policy, None, os.urandom).new_key(alias, expires_on, metadata)
+    return Issuer(at(NOW), policy, None, os.urandom).new_key(alias, expires_on, metadata)
 
 
 def check_edit(old: ApiKey, new: ApiKey, *, now: datetime, policy: Policy) -> None:
     """Check that *old* may become *new*."""
-    Issuer(now, policy, None, os.urandom).check_edit(old, new)
+    Issuer(at(now), policy, None, os.urandom).check_edit(old, new)
 
 
 def end(length: timedelta) -> datetime:
     """Return the local time *length* from now."""
-    return to_local(NOW + length)
+    return to_local(NOW + length, HERE)
 
 
 # New keys
@@ -58,13 +59,13 @@ def test_a_new_key() -> None:
         "web", Secret(key.secret.reveal()), end(DAY), int(NOW.timestamp() * 1000), None, READER
     )
     assert key.created_at == NOW.replace(microsecond=123_000)
-    assert key.lifetime == DAY
+    assert key.lifetime(HERE) == DAY
     assert len({make().secret.reveal() for _ in range(10)}) == 10
 
 
 def test_the_randomness_is_an_argument() -> None:
     """With the same random bytes it is the same key."""
-    keys = {Issuer(NOW, STOCK, None, bytes).new_key("x", None, READER).secret for _ in range(2)}
+    keys = {Issuer(at(NOW), STOCK, None, bytes).new_key("x", None, READER).secret for _ in range(2)}
     assert keys == {Secret("00000000-0000-4000-8000-000000000000")}
 
 

@@ -16,6 +16,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clock import HERE
 from metricshub_apikey.errors import ManifestError
 from metricshub_apikey.keys.expiry import text
 from metricshub_apikey.keys.metadata import Metadata
@@ -28,7 +29,7 @@ END = datetime(2027, 12, 31, 23, 59, 59)
 
 def from_yaml(source: str) -> tuple[Wanted, ...]:
     """Return the keys in a YAML text."""
-    return read_manifest("-", stdin=io.BytesIO(source.encode()))
+    return read_manifest("-", stdin=io.BytesIO(source.encode()), zone=HERE)
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def from_toml(tmp_path: Path) -> Callable[[str], tuple[Wanted, ...]]:
 
     def read(source: str) -> tuple[Wanted, ...]:
         (tmp_path / "keys.toml").write_text(source, "utf-8")
-        return read_manifest(str(tmp_path / "keys.toml"), stdin=io.BytesIO())
+        return read_manifest(str(tmp_path / "keys.toml"), stdin=io.BytesIO(), zone=HERE)
 
     return read
 
@@ -358,7 +359,7 @@ def test_names_decide(tmp_path: Path) -> None:
     """A name that ends in .toml, in any letters, means TOML; everything else is YAML."""
     for name, source in (("KEYS.TOML", 'keys = ["a"]'), ("keys.yml", "- a"), ("keys", "[a]")):
         (tmp_path / name).write_text(source)
-        assert read_manifest(str(tmp_path / name), stdin=io.BytesIO()) == (Wanted("a"),)
+        assert read_manifest(str(tmp_path / name), stdin=io.BytesIO(), zone=HERE) == (Wanted("a"),)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -366,7 +367,7 @@ def test_marked_texts(tmp_path: Path, encoding: str) -> None:
     """What editors on Windows and PowerShell write is read."""
     for name, source in (("keys.toml", 'keys = ["é"]\r\n'), ("keys.yaml", "- é\r\n")):
         (tmp_path / name).write_bytes(source.encode(encoding))
-        assert read_manifest(str(tmp_path / name), stdin=io.BytesIO()) == (Wanted("é"),)
+        assert read_manifest(str(tmp_path / name), stdin=io.BytesIO(), zone=HERE) == (Wanted("é"),)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -386,7 +387,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     ):
         path = str(tmp_path / name)
         with pytest.raises(ManifestError) as caught:
-            read_manifest(path, stdin=io.BytesIO())
+            read_manifest(path, stdin=io.BytesIO(), zone=HERE)
         assert caught.value.message == path + reason
 
 
@@ -509,7 +510,7 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes, slow: bool) 
             patch.delattr(yaml, "CSafeLoader")
         for path in ("-", str(tmp_path / "keys.toml")):
             try:
-                found = read_manifest(path, stdin=io.BytesIO(data))
+                found = read_manifest(path, stdin=io.BytesIO(data), zone=HERE)
             except ManifestError as error:
                 assert error.message.endswith(".")  # noqa: PT017
             else:

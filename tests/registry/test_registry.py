@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import metricshub_apikey.errors as wrong
+from clock import HERE
 from metricshub_apikey import ApiKeys
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.expiry import to_local
@@ -119,7 +120,7 @@ def test_the_clock_and_the_randomness_are_arguments(tmp_path: Path) -> None:
 def test_an_expiry_must_be_in_the_future(keystore: Path) -> None:
     """The present second is too late; the next one is not."""
     registry = ApiKeys(Keystore(keystore), clock=lambda: NOW)
-    now = to_local(NOW)
+    now = to_local(NOW, HERE)
     for late in (now, now - timedelta(seconds=1), datetime.min):
         with pytest.raises(wrong.ExpiryInPastError) as caught:
             registry.create("x", expires_on=late)

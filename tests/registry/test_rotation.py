@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import metricshub_apikey.errors as wrong
 from builders import examples
+from clock import HERE, at
 from fields import fields
 from metricshub_apikey import ApiKey, ApiKeys
 from metricshub_apikey.activity.database import Event
@@ -76,7 +77,7 @@ class Bench:
 
     def end(self, length: timedelta) -> datetime:
         """Return the local time *length* from now."""
-        return to_local(self.now + length)
+        return to_local(self.now + length, HERE)
 
     def make(self, alias: str, length: timedelta | None = None) -> ApiKey:
         """Create a key that lives for *length*, with all that a key can carry."""
@@ -231,7 +232,7 @@ def test_the_life_is_as_long_across_clock_changes(bench: Bench, zone: Move, star
         assert done is not None
         made = done.new
         assert made.expires_on == bench.end(30 * DAY)
-        assert made.lifetime == 30 * DAY
+        assert made.lifetime(HERE) == 30 * DAY
         bench.now += DAY
 
 
@@ -245,8 +246,10 @@ def test_a_life_is_repeated_to_the_second(
     created: datetime, now: datetime, length: timedelta
 ) -> None:
     """Whatever fractions of a second there are, the new life is as long as the old one."""
-    key = ApiKey("x", Secret("key"), to_local(created + length), int(created.timestamp() * 1000))
-    assert next_expiry(key, now=now, asked=None, policy=STOCK) == to_local(now + length)
+    key = ApiKey(
+        "x", Secret("key"), to_local(created + length, HERE), int(created.timestamp() * 1000)
+    )
+    assert next_expiry(key, now=at(now), asked=None, policy=STOCK) == to_local(now + length, HERE)
 
 
 def test_nobody_knows_when_it_was_created(bench: Bench, keystore: Path) -> None:
@@ -476,10 +479,10 @@ def test_when_a_key_is_due() -> None:
     """At the very second it is; of a key that cannot be read, nobody knows."""
     key = ApiKey("x", Secret("key"), datetime(2030, 1, 2), None)
     now = datetime(2030, 1, 1).astimezone()
-    assert is_due(key, now=now, within=DAY)
-    assert not is_due(key, now=now, within=DAY - SECOND)
-    assert not is_due(key._replace(expires_on=None), now=now, within=DAY)
-    assert is_due(key._replace(expires_on=None, unreadable="why"), now=now, within=DAY)
+    assert is_due(key, now=at(now), within=DAY)
+    assert not is_due(key, now=at(now), within=DAY - SECOND)
+    assert not is_due(key._replace(expires_on=None), now=at(now), within=DAY)
+    assert is_due(key._replace(expires_on=None, unreadable="why"), now=at(now), within=DAY)
 
 
 # The end of the overlap
@@ -537,7 +540,7 @@ def test_a_stock_server_during_and_after_the_overlap(
     stock: Stock, registry: ApiKeys, keystore: Path
 ) -> None:
     """Both keys are accepted during the overlap; then the old one is refused."""
-    old = registry.create("web", expires_on=to_local(datetime.now(UTC) + DAY))
+    old = registry.create("web", expires_on=to_local(datetime.now(UTC) + DAY, HERE))
     done = registry.rotate("web", overlap=2 * SECOND)
     assert done is not None
     assert stock.ask("find", keystore, done.new.secret.reveal() or "") == ["accepted web"]

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import examples
+from clock import HERE, at
 from conftest import COMMAND, Run
 from fields import fields
 from metricshub_apikey import ApiKey, ApiKeys
@@ -60,7 +61,7 @@ def decide(
     history: Sequence[Event] = (),
 ) -> Verdict:
     """Return the verdict on a token."""
-    return verify(token, keys, now=NOW, policy=policy, demand=demand, history=lambda _: history)
+    return verify(token, keys, now=at(NOW), policy=policy, demand=demand, history=lambda _: history)
 
 
 def event(
@@ -211,7 +212,7 @@ def test_what_became_of_it(action: str, reason: str) -> None:
     found = decide(TOKEN, history=[event("create"), event(action)])
     assert (found.reason, found.key) == (reason, None)
     if reason != "unknown":
-        at = to_local(datetime(2030, 1, 2, tzinfo=UTC)).isoformat()
+        at = to_local(datetime(2030, 1, 2, tzinfo=UTC), HERE).isoformat()
         assert found.sentence == f"'web', {reason} at {at} by somebody@here"
     ends = [event("rotate"), event("revoke", "site")]
     assert decide(TOKEN, history=ends).sentence.startswith("'site', revoked at")

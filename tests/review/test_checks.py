@@ -19,6 +19,7 @@ import pytest
 
 import builders
 from builders import data_info, des3_bag, secret_bag
+from clock import HERE, at
 from conftest import COMMAND, Run, missing
 from faults import run_traced
 from metricshub_apikey import ApiKeys
@@ -61,7 +62,9 @@ def report_of(
     thresholds: Thresholds = USUAL,
 ) -> Report:
     """Return what `check` finds."""
-    return examine(registry._keystore, policy=policy, usage=usage, now=now, thresholds=thresholds)
+    return examine(
+        registry._keystore, policy=policy, usage=usage, now=at(now), thresholds=thresholds
+    )
 
 
 def bad(report: Report) -> list[tuple[str, Severity, tuple[str, ...]]]:
@@ -107,7 +110,7 @@ def test_all_is_well(past: ApiKeys, keystore: Path) -> None:
 )
 def test_expiries(past: ApiKeys, left: timedelta, severity: Severity) -> None:
     """A key that is about to expire is critical, soon a warning, and a second later neither."""
-    past.create("ci", expires_on=after(NOW, 60 * DAY))
+    past.create("ci", expires_on=after(at(NOW), 60 * DAY))
     report = report_of(past, now=NOW + 60 * DAY - left)
     check = "expired" if not left else "expiring" if severity else "expiry"
     assert found(report, check).severity == severity
@@ -120,16 +123,16 @@ def test_expiries(past: ApiKeys, left: timedelta, severity: Severity) -> None:
 )
 def test_thresholds(past: ApiKeys, warn: int, critical: int, severity: Severity) -> None:
     """The user says what is near; the critical one counts even where it is the larger one."""
-    past.create("ci", expires_on=after(NOW, 10 * DAY))
+    past.create("ci", expires_on=after(at(NOW), 10 * DAY))
     assert report_of(past, thresholds=Thresholds(warn * DAY, critical * DAY)).severity == severity
 
 
 def test_expired_and_expiring_keys_are_named(past: ApiKeys) -> None:
     """Each group of keys is one finding with their aliases; of many, a few are named."""
-    past.create("soon", expires_on=after(NOW, 20 * DAY))
-    past.create("very-soon", expires_on=after(NOW, 3 * DAY))
+    past.create("soon", expires_on=after(at(NOW), 20 * DAY))
+    past.create("very-soon", expires_on=after(at(NOW), 3 * DAY))
     for number in range(7):
-        past.create(f"dead-{number}", expires_on=after(NOW, DAY))
+        past.create(f"dead-{number}", expires_on=after(at(NOW), DAY))
     report = report_of(past, now=NOW + DAY)
     dead = tuple(f"dead-{number}" for number in range(7))
     assert bad(report) == [
@@ -194,8 +197,8 @@ def test_unused_keys(past: ApiKeys, keystore: Path) -> None:
     now = NOW + 200 * DAY
     past._clock = lambda: now - DAY
     past.create("new")
-    for alias, at in (("busy", now - 89 * DAY), ("idle", now - 91 * DAY)):
-        log.record_uses({fingerprint(keys[alias].secret.reveal() or ""): (alias, at)})
+    for alias, used in (("busy", now - 89 * DAY), ("idle", now - 91 * DAY)):
+        log.record_uses({fingerprint(keys[alias].secret.reveal() or ""): (alias, used)})
     usage = Usage(log.last_uses(), log.recording_since())
     assert bad(report_of(past, usage=usage, now=now)) == [("unused", WARNING, ("idle", "never"))]
     assert bad(report_of(past, usage=usage, now=now - 2 * DAY)) == []
@@ -254,11 +257,11 @@ def test_a_directory_for_all(past: ApiKeys, keystore: Path) -> None:
 def test_a_killed_writer(
     past: ApiKeys, keystore: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """What a writer leaves that was killed before the rename is a warning."""
+    """What a writer leaves that was killed before the exchange is a warning."""
     if not shutil.which("strace"):
         missing("killing the command at a system call needs strace")
     past.create("ci")
-    inject = "rename:signal=KILL:when=1"
+    inject = "renameat2:signal=KILL:when=1"
     run_traced(["create", "x"], log=tmp_path / "log", environment=environment, inject=inject)
     report = report_of(past)
     assert [(check, severity) for check, severity, _ in bad(report)] == [("leftovers", WARNING)]
@@ -325,7 +328,7 @@ def test_exit_codes(run: Run, registry: ApiKeys, keystore: Path) -> None:
     """0 is well, 1 a warning, 2 critical, 3 could not be checked; nothing is changed."""
     assert run("check").returncode == 3
     assert not keystore.parent.exists()
-    registry.create("ci", expires_on=to_local(datetime.now(UTC) + 10 * DAY))
+    registry.create("ci", expires_on=to_local(datetime.now(UTC) + 10 * DAY, HERE))
     done = run("check", "--warn", "9d")
     assert (done.returncode, done.stderr) == (0, "")
     assert run("check").returncode == 1
@@ -343,7 +346,7 @@ def test_a_pipe(run: Run, registry: ApiKeys, keystore: Path) -> None:
     aliases = [f"{'x' * 90}-{number}" for number in range(3)]
     for alias in aliases:
         put(keystore, alias, b"key__never")
-    assert run("check").stdout.splitlines() == [
+    assert run("check", "--timezone", "UTC").stdout.splitlines() == [
         "ok        The keystore opens: 4 entries, 4 of them API keys.",
         "ok        Nobody else can replace the file.",
         "critical  The file has mode 0666: others may read or change it.",
@@ -351,6 +354,7 @@ def test_a_pipe(run: Run, registry: ApiKeys, keystore: Path) -> None:
         *_folded(f"critical  {', '.join(aliases)} cannot be read: a stock server refuses"),
         "          Mend an expiry written by hand: apikey check --fix; else revoke the key.",
         "ok        No key has expired or will soon.",
+        "ok        Expiries are read in UTC, which --timezone names.",
     ]
 
 
@@ -407,7 +411,8 @@ def test_json(run: Run, keystore: Path) -> None:
     document: dict[str, Any] = json.loads(done.stdout)
     assert list(document) == ["keystore", "severity", "findings", "fixed", "notes"]
     assert (document["severity"], document["fixed"]) == ("critical", [])
-    assert document["findings"][-1] == {
+    assert document["findings"][-1]["check"] == "time"
+    assert document["findings"][-2] == {
         "check": "expired",
         "severity": "critical",
         "sentence": "ünï-😀: expired.",

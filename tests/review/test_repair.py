@@ -58,7 +58,7 @@ LEFT = [
 
 def repair(keys: ApiKeys) -> list[str]:
     """Mend the keystore of *keys*."""
-    return mend(keys._keystore, keys._journal, keys._clock())
+    return mend(keys._keystore, keys._journal, keys._now())
 
 
 def put(keystore: Path, alias: str, value: bytes) -> None:

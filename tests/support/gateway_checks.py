@@ -6,6 +6,7 @@ import os
 import posixpath
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -311,3 +312,75 @@ def check_dead_gateway(stage: Stage, proxy: Proxy, gateway: Gateway, keystore: P
     for host in (METRICSHUB, SERVICE):
         assert 500 <= proxy.ask(key=key, host=host).status < 600
     assert stage.received() == []
+
+
+BENT = [
+    "X-Forwarded-For: 6.6.6.6",
+    "X-Forwarded-For: 127.0.0.1",
+    "X-Forwarded-Proto: bogus",
+    "X-Forwarded-Host: bogus.example.com",
+    "X-Forwarded-Port: 666",
+    "X-Forwarded-Prefix: /bogus",
+    "Forwarded: for=6.6.6.6",
+    "X-Real-IP: 6.6.6.6",
+    "X-Client-IP: 6.6.6.6",
+    "True-Client-IP: 6.6.6.6",
+    "X-Original-URL: /bogus",
+    "X-Original-URI: /bogus",
+    "X-Rewrite-URL: /bogus",
+    "X-HTTP-Method: BOGUS",
+    "X-HTTP-Method-Override: BOGUS",
+    "X-Method-Override: BOGUS",
+    "X_Forwarded_For: 6.6.6.6",
+    "X_HTTP_Method_Override: BOGUS",
+]
+"""Headers with which a client says where it comes from, or what a service should rather do."""
+
+
+def check_connection(stage: Stage, proxy: Proxy) -> None:
+    """What a client names as belonging to one connection takes nothing away from what is set."""
+    expected = ["x-apikey-alias", "x-apikey-principal", "x-apikey-roles"]
+    for host in (METRICSHUB, SERVICE):
+        for named in ("X-Apikey-Alias, X-Apikey-Principal, X-Apikey-Roles", "x-apikey-roles"):
+            headers = [
+                f"Connection: close, {named}",
+                f"Connection: {named}",
+                SPOOFED[0],
+            ]
+            reply = proxy.ask("/public/x", stage.keys["named"], host=host, headers=headers)
+            assert reply.status == 200
+            assert [name for name, _ in ours(reply.asked)] == expected
+            assert "root" not in reply.body
+
+
+def check_bent(stage: Stage, proxy: Proxy) -> None:
+    """The service hears from where the client really comes, and not what it says of itself."""
+    key = stage.keys["bent"]
+    for headers in (BENT, *([one] for one in BENT)):
+        reply = proxy.ask("/public/x", key, headers=headers)
+        assert reply.status in (200, 400), headers
+        if reply.status == 200:
+            assert not re.search(r"(?i)6\.6\.6\.6|bogus|666", reply.body), headers
+            (address,) = says(reply.asked, "x-forwarded-for")
+            assert ip_address(address), headers
+
+
+def check_own_limits(stage: Stage, proxy: Proxy) -> None:
+    """What the service says of limits of its own does not stand beside those of the key."""
+    reply = proxy.ask("/limited", stage.keys["named"])
+    assert reply.status == 200
+    for name in RATE_HEADERS:
+        (said,) = reply.headers.get_all(name, [])
+        assert said != "of the service"
+
+
+def check_trailers(stage: Stage, proxy: Proxy) -> None:
+    """A key after the body is not a key, and an identity there is not one."""
+    head = f"POST /public/x HTTP/1.1\r\nHost: {SERVICE}\r\nConnection: close\r\n"
+    chunked = "Transfer-Encoding: chunked\r\nTrailer: Authorization\r\n"
+    bearer = f"Authorization: Bearer {stage.keys['writer']}\r\n"
+    stage.received()
+    assert proxy.send(f"{head}{chunked}\r\n0\r\n{bearer}\r\n".encode()).status in (400, 401)
+    assert stage.received() == []
+    sent = f"{head}{chunked}{bearer}\r\n3\r\nabc\r\n0\r\nX-Apikey-Alias: root\r\n\r\n"
+    assert "root" not in proxy.send(sent.encode()).body

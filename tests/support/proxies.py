@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from conftest import COMMAND
 from fields import fields
 from metricshub_apikey import ApiKeys, Policy
 from metricshub_apikey.keys.metadata import Metadata
@@ -66,6 +67,8 @@ KEYS = {
     "reader": ("reader",),
     "writer": ("writer",),
     "busy": ("writer",),
+    "bent": ("writer",),
+    "named": ("writer",),
     "doomed": ("writer",),
     "nobody": (),
 }
@@ -192,11 +195,13 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged(folder: Path, upstream_program: Path = UPSTREAM) -> Iterator[Stage]:
-    """Run a gateway and an upstream until the block ends."""
+def staged(
+    folder: Path, upstream_program: Path = UPSTREAM, policy: str = POLICY
+) -> Iterator[Stage]:
+    """Run a gateway under *policy*, and an upstream, until the block ends."""
     keystore = folder / "security" / "metricshub-keystore.p12"
     keystore.parent.mkdir()
-    keystore.with_name("apikey.toml").write_text(POLICY)
+    keystore.with_name("apikey.toml").write_text(policy)
     registry = RuledKeys(Keystore(keystore), Policy.none())
     made = {
         alias: registry.create(alias, **fields(Metadata(roles=roles)))
@@ -302,7 +307,7 @@ def without_keystore(folder: Path) -> Iterator[tuple[Gateway, Path]]:
 
 @contextlib.contextmanager
 def nginx(
-    folder: Path, stage: Stage, gateway: int, more: dict[str, str] | None = None
+    folder: Path, stage: Stage, gateway: int, more: Mapping[str, str] | None = None
 ) -> Iterator[Proxy]:
     """Run nginx until the block ends."""
     port = free_port()
@@ -313,14 +318,17 @@ def nginx(
         "127.0.0.1:8484": f"127.0.0.1:{gateway}",
         "127.0.0.1:31888": f"127.0.0.1:{stage.secure}",
         "127.0.0.1:8080": f"127.0.0.1:{stage.plain}",
-        **(more or {}),
+        **{old: new for old, new in (more or {}).items() if "apikey_gateway/" not in old},
     }
     (folder / "conf.d").mkdir(parents=True)
     (folder / "snippets").mkdir()
     user = "" if os.geteuid() else "user root;"
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, user=user))
     (folder / "conf.d" / "apikey.conf").write_text(documented("nginx.conf", changes))
-    (folder / "snippets" / "apikey.conf").write_text(documented("nginx-apikey.conf", {}))
+    snippet = documented("nginx-apikey.conf", {})
+    for old, new in (more or {}).items():
+        snippet = snippet.replace(old, new)
+    (folder / "snippets" / "apikey.conf").write_text(snippet)
     command = [
         program("nginx"),
         "-p",
@@ -335,7 +343,9 @@ def nginx(
 
 
 @contextlib.contextmanager
-def caddy(folder: Path, stage: Stage, gateway: int) -> Iterator[Proxy]:
+def caddy(
+    folder: Path, stage: Stage, gateway: int, more: Mapping[str, str] | None = None
+) -> Iterator[Proxy]:
     """Run Caddy until the block ends: in clear, for its certificates come from the internet."""
     port = free_port()
     changes = {
@@ -344,6 +354,7 @@ def caddy(folder: Path, stage: Stage, gateway: int) -> Iterator[Proxy]:
         "127.0.0.1:8484": f"127.0.0.1:{gateway}",
         "127.0.0.1:31888": f"127.0.0.1:{stage.secure}",
         "127.0.0.1:8080": f"127.0.0.1:{stage.plain}",
+        **(more or {}),
     }
     folder.mkdir(exist_ok=True)
     file = folder / "Caddyfile"
@@ -355,7 +366,9 @@ def caddy(folder: Path, stage: Stage, gateway: int) -> Iterator[Proxy]:
 
 
 @contextlib.contextmanager
-def envoy(folder: Path, stage: Stage, gateway: int) -> Iterator[Proxy]:
+def envoy(
+    folder: Path, stage: Stage, gateway: int, more: Mapping[str, str] | None = None
+) -> Iterator[Proxy]:
     """Run Envoy until the block ends."""
     port = free_port()
     changes = {
@@ -365,6 +378,7 @@ def envoy(folder: Path, stage: Stage, gateway: int) -> Iterator[Proxy]:
         "port_value: 8484": f"port_value: {gateway}",
         "port_value: 31888": f"port_value: {stage.secure}",
         "port_value: 8080": f"port_value: {stage.plain}",
+        **(more or {}),
     }
     folder.mkdir(exist_ok=True)
     file = folder / "envoy.yaml"
@@ -373,3 +387,22 @@ def envoy(folder: Path, stage: Stage, gateway: int) -> Iterator[Proxy]:
     command = [program("envoy"), "-c", str(file), *options]
     with running(command, port=port) as server:
         yield Proxy(server, port, stage.files.certificate)
+
+
+@contextlib.contextmanager
+def front(stage: Stage, *options: str, ask_port: int = 0) -> Iterator[Proxy]:
+    """
+    Run `apikey serve --upstream` until the block ends.
+
+    Args:
+        stage: What stands behind, and the keystore.
+        options: Instead of those for the service with TLS, which is given the key.
+        ask_port: Where questions are answered; 0 for any port that is free.
+    """
+    port = free_port()
+    trusted = ("--upstream-ca", str(stage.files.certificate), "--pass-authorization")
+    given = options or ("--upstream", f"https://127.0.0.1:{stage.secure}", *trusted)
+    where = ["--keystore", str(stage.keystore), "--ask-bind", f"127.0.0.1:{ask_port}"]
+    command = [*COMMAND, "serve", "--bind", f"127.0.0.1:{port}", *where, *given]
+    with running(command, port=port, environment=environment()) as server:
+        yield Proxy(server, port)

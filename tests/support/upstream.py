@@ -20,6 +20,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
+OWN_LIMITS = ("RateLimit", "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Reset")
+
 STREAM_SECONDS = 30
 EVENT_SECONDS = 0.05
 
@@ -77,9 +79,12 @@ class Handler(BaseHTTPRequestHandler):
         """Answer with a whole body."""
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        for name in OWN_LIMITS if "/limited" in self.path else ():
+            self.send_header(name, "of the service")
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command != "HEAD" and status not in (204, 304):
             self.wfile.write(body)
 
     def stream(self) -> None:

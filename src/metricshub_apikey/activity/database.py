@@ -10,6 +10,7 @@ power cut may cost the last lines, never the database. SQLite is imported when i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -235,22 +236,21 @@ def _fill(temporary: str) -> None:
     """Make the tables, with a WAL, or a rollback journal where there is no shared memory."""
     import sqlite3
 
-    try:
-        _fill_with(temporary, "WAL")
-    except sqlite3.OperationalError:  # some network and FUSE file systems cannot map files
-        for rest in ("-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary + rest)
-        os.truncate(temporary, 0)
-        _fill_with(temporary, "DELETE")
-
-
-def _fill_with(temporary: str, journal: str) -> None:
-    import sqlite3
-
     with contextlib.closing(sqlite3.connect(temporary)) as database:
-        database.executescript(f"{SCHEMA} PRAGMA journal_mode = {journal};")
-        database.execute(KIND).fetchone()
+        database.executescript(SCHEMA)
+        database.execute(f"PRAGMA journal_mode = {'WAL' if _can_share(temporary) else 'DELETE'}")
+
+
+def _can_share(path: str) -> bool:
+    """Return whether processes can share a file as memory; on some network file systems not."""
+    import mmap
+
+    with open(path, "r+b") as file:
+        try:
+            mmap.mmap(file.fileno(), 0).close()
+        except OSError as error:
+            return error.errno != errno.ENODEV
+    return True
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from datetime import datetime
 
 from metricshub_apikey.errors import NotDeliveredError, OutputError
 from metricshub_apikey.files.new_file import NewFile
@@ -12,6 +11,7 @@ from metricshub_apikey.files.signals import postponed
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.document import key_document
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.selection import Usage
 
 from .interrupts import Interrupted
@@ -84,7 +84,7 @@ class NewKey(Result):
     verb = "created"
 
     def __init__(
-        self, key: ApiKey, *, alias: str, file: str | None, keystore: str, now: datetime
+        self, key: ApiKey, *, alias: str, file: str | None, keystore: str, now: Moment
     ) -> None:
         """
         Take what is shown.
@@ -94,7 +94,7 @@ class NewKey(Result):
             alias: As the user typed it.
             file: The file that the key goes to; None to show it here.
             keystore: The path of the keystore.
-            now: The local time.
+            now: The current moment, on the server's clock.
         """
         self.key = key
         self.alias = alias

@@ -8,31 +8,31 @@ from datetime import datetime
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.durations import relative
-from metricshub_apikey.keys.expiry import text
+from metricshub_apikey.keys.expiry import Moment, has_come, text
 
 from .output import Output, green
 
 UNREADABLE_MASK = "*" * 8
 
 
-def line(key: ApiKey, now: datetime) -> str:
-    """Return the line of `list` for one key; *now* is the local time."""
+def line(key: ApiKey, now: Moment) -> str:
+    """Return the line of `list` for one key."""
     alias = green(escape(key.alias))
     if key.unreadable is not None:
         return f"{alias} {UNREADABLE_MASK} (Unreadable: {escape(key.unreadable)})"
     return f"{alias} {escape(key.masked)} ({expiry_phrase(key.expires_on, now)})"
 
 
-def expiry_phrase(expires_on: datetime | None, now: datetime) -> str:
-    """Return `No expiration`, `Expires on …` or `Expired on …`; both times are local."""
+def expiry_phrase(expires_on: datetime | None, now: Moment) -> str:
+    """Return `No expiration`, `Expires on …` or `Expired on …`, by the server's clock."""
     if expires_on is None:
         return "No expiration"
-    return f"{'Expired' if expires_on <= now else 'Expires'} on {text(expires_on)}"
+    return f"{'Expired' if has_come(expires_on, now.local) else 'Expires'} on {text(expires_on)}"
 
 
-def when(expires_on: datetime | None, now: datetime) -> str:
-    """Return when a key ends and how far away that is, or `never`; both times are local."""
-    return f"{text(expires_on)} ({relative(expires_on, now)})" if expires_on else "never"
+def when(expires_on: datetime | None, now: Moment) -> str:
+    """Return when a key ends and how far away that is, or `never`, by the server's clock."""
+    return f"{text(expires_on)} ({relative(expires_on, now.local)})" if expires_on else "never"
 
 
 def label_words(labels: Mapping[str, str]) -> str:

@@ -12,7 +12,6 @@ import click
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.expiry import after, instants, parse_date_time, text, utc_text
-from metricshub_apikey.registry.api_keys import utc_now
 
 from .completion import complete_role
 from .output import Form, show_text
@@ -154,6 +153,11 @@ COMMON_OPTIONS = [
         help="The rules for keys; default: apikey.toml beside the keystore, if it is there.",
     ),
     _common(
+        "--timezone",
+        metavar="ZONE",
+        help="The server's time zone, such as Europe/Paris; default: the one its Java finds.",
+    ),
+    _common(
         "--color",
         type=click.Choice(["auto", "always", "never"]),
         help="Default: auto, on a terminal; NO_COLOR is honoured.",
@@ -252,16 +256,17 @@ def asked_expiry(session: Session, on: str | None, duration: str | None) -> date
     if on is not None and duration is not None:
         raise InvalidArgumentError("--expires-on and --expires-in exclude each other.")
     if on is not None:
-        moment = parse_date_time(on)
+        moment = parse_date_time(on, session.zone)
     elif duration is not None:
-        moment = after(utc_now(), parse_duration(duration))
+        moment = after(session.now, parse_duration(duration))
         session.policy.check_lifetime(duration)
     else:
         return None
-    first, last = instants(moment)
+    first, last = instants(moment, session.zone)
     if first != last:
+        ends = first if first > session.now.instant else last
         session.out.note(
-            f"The clocks change around {text(moment)}; the key expires at {utc_text(first)}."
+            f"The clocks change around {text(moment)}; the key expires at {utc_text(ends)}."
         )
     return moment
 

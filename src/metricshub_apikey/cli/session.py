@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
@@ -21,11 +20,12 @@ from metricshub_apikey.errors import (
     PasswordError,
     PolicyError,
 )
-from metricshub_apikey.keys.expiry import to_local
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.keystore import LOCK_TIMEOUT, Keystore, ignore_note
 from metricshub_apikey.keystore.location import Location, find_keystore
 from metricshub_apikey.keystore.passwords import STANDARD_INPUT, read_passwords
+from metricshub_apikey.keystore.server_zone import ServerZone, server_zone
 from metricshub_apikey.policy.rules import Policy
 from metricshub_apikey.registry.api_keys import ApiKeys, utc_now
 
@@ -56,6 +56,7 @@ class Session:
         self.password_file: str | None = None
         self.policy_file: str | None = None
         self.state_url: str | None = None
+        self.timezone: str | None = None
         self.lock_timeout: float | None = None
         self.color: str = "auto"
         self.output: str = "text"
@@ -79,7 +80,13 @@ class Session:
     @cached_property
     def keys(self) -> ApiKeys:
         """The API keys in that keystore."""
-        return ApiKeys(self.keystore_file, journal=self.journal, notify=self.out.note)
+        return ApiKeys(
+            self.keystore_file,
+            clock=lambda: self.now.instant,
+            zone=self.zone,
+            journal=self.journal,
+            notify=self.out.note,
+        )
 
     @cached_property
     def journal(self) -> Journal:
@@ -89,7 +96,7 @@ class Session:
     @cached_property
     def policy(self) -> Policy:
         """The rules in force."""
-        from metricshub_apikey.policy.file import in_force
+        from metricshub_apikey.policy.location import in_force
 
         return in_force(self.policy_file, self.location.path, os.environ)
 
@@ -103,7 +110,7 @@ class Session:
     @property
     def policy_path(self) -> str:
         """Where a new policy file belongs."""
-        from metricshub_apikey.policy.file import named_policy, path_beside
+        from metricshub_apikey.policy.location import named_policy, path_beside
 
         named = named_policy(self.policy_file, os.environ)
         return path_beside(self.location.path) if named is None else named
@@ -245,10 +252,25 @@ class Session:
             return self.password_file
         return os.environ.get(PASSWORD_FILE_VARIABLE) or None
 
-    @property
-    def now(self) -> datetime:
-        """The local time, as a server on this machine sees it."""
-        return to_local(utc_now())
+    @cached_property
+    def now(self) -> Moment:
+        """The moment at which the command runs, on the server's clock."""
+        return Moment(utc_now(), self.zone)
+
+    @cached_property
+    def zone(self) -> ServerZone:
+        """The server's time zone, found out when an expiry needs it; a note where it is odd."""
+        return server_zone(
+            self.location.path,
+            option=self.timezone,
+            policy=self._policy_zone,
+            environ=os.environ,
+            notify=lambda note: self.out.note(note.message),
+        )
+
+    def _policy_zone(self) -> str | None:
+        policy = self.policy_or_error()
+        return None if isinstance(policy, PolicyError) else policy.timezone
 
 
 def _typed(name: str) -> str:

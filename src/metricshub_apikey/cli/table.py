@@ -7,7 +7,7 @@ Text of a keystore reaches Rich as `Text`, escaped, so none of it is taken for m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from io import StringIO
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from rich.text import Text
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.durations import relative
-from metricshub_apikey.keys.expiry import to_local
+from metricshub_apikey.keys.expiry import Moment, to_local
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.review.checks import Finding, Severity
 
@@ -65,19 +65,16 @@ class Row(NamedTuple):
 class KeyTable:
     """The table of `list --long`: all that is known of keys but descriptions and labels."""
 
-    def __init__(
-        self, keys: Sequence[ApiKey], *, now: datetime, local_now: datetime, usage: Usage
-    ) -> None:
+    def __init__(self, keys: Sequence[ApiKey], *, now: Moment, usage: Usage) -> None:
         """
         Look at the keys.
 
         Args:
             keys: In the order to show them.
-            now: The current instant.
-            local_now: The same as local time, which expiries are compared with.
+            now: The current moment, on the server's clock.
             usage: What is known of their use.
         """
-        self._rows = [_row(key, now, local_now, usage) for key in keys]
+        self._rows = [_row(key, now, usage) for key in keys]
 
     def lines(self) -> list[str]:
         """Return a long table as plain lines, which is fast; none for a table that Rich draws."""
@@ -92,9 +89,9 @@ class KeyTable:
         return _narrow(self._rows, STACKED if width >= NARROW else PILED)
 
 
-def _row(key: ApiKey, now: datetime, local_now: datetime, usage: Usage) -> Row:
+def _row(key: ApiKey, now: Moment, usage: Usage) -> Row:
     used = usage.of(key)
-    created = to_local(key.created_at).date().isoformat() if key.created_at else UNKNOWN
+    created = to_local(key.created_at, now.zone).date().isoformat() if key.created_at else UNKNOWN
     metadata = key.metadata
     cells = (
         key.alias,
@@ -103,26 +100,26 @@ def _row(key: ApiKey, now: datetime, local_now: datetime, usage: Usage) -> Row:
         metadata.service_account or "-",
         created,
         metadata.created_by or UNKNOWN,
-        relative(used, now) if used else UNKNOWN,
-        _expiry(key, local_now),
+        relative(used, now.instant) if used else UNKNOWN,
+        _expiry(key, now),
     )
-    return Row(tuple(map(escape, cells)), _style(key, local_now))
+    return Row(tuple(map(escape, cells)), _style(key, now))
 
 
-def _expiry(key: ApiKey, now: datetime) -> str:
+def _expiry(key: ApiKey, now: Moment) -> str:
     if key.unreadable is not None:
         return UNKNOWN
     if key.expires_on is None:
         return "never"
-    return f"{key.expires_on.date().isoformat()}, {relative(key.expires_on, now)}"
+    return f"{key.expires_on.date().isoformat()}, {relative(key.expires_on, now.local)}"
 
 
-def _style(key: ApiKey, now: datetime) -> str:
+def _style(key: ApiKey, now: Moment) -> str:
     if key.unreadable is not None:
         return "red"
     if key.expired(now):
         return "dim red"
-    soon = key.expires_on is not None and key.expires_on - now <= SOON
+    soon = key.expires_on is not None and key.expires_on - now.local <= SOON
     return "yellow" if soon else ""
 
 

@@ -173,7 +173,7 @@ class Api:
                 raise
             usage = NO_USAGE
             notes.append({"code": error.code, "message": error.message})
-        page = queries.select(known.keys, request.query, now=self._clock(), usage=usage)
+        page = queries.select(known.keys, request.query, now=operations.now, usage=usage)
         document = {
             "keys": operations.documents(page.keys, usage),
             "keystore": operations.keystore,
@@ -277,7 +277,7 @@ class Api:
             {
                 **rules.document(policy),
                 "described": [list(pair) for pair in rules.describe(policy)],
-                "server": {"now": text(self._operations.now), "at": utc_text(now)},
+                "server": {"now": text(self._operations.now.local), "at": utc_text(now)},
             }
         )
 

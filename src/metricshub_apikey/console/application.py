@@ -11,6 +11,9 @@ from ipaddress import ip_address
 
 from metricshub_apikey.errors import ApiKeyError
 from metricshub_apikey.http.asgi import Receive, Scope, Send
+from metricshub_apikey.keys.expiry import Moment
+from metricshub_apikey.keystore.server_zone import server_zone
+from metricshub_apikey.policy.location import in_force
 from metricshub_apikey.registry.api_keys import utc_now
 
 from . import guard, queries
@@ -40,6 +43,7 @@ class Settings:
         how: How people sign in.
         page: Whether there is a page, or only the API.
         actor: Who has started it.
+        timezone: The server's zone that was named; None for the policy's, or the one found.
     """
 
     files: Files
@@ -47,6 +51,7 @@ class Settings:
     how: How
     page: bool
     actor: str
+    timezone: str | None = None
 
 
 class Console:
@@ -70,14 +75,15 @@ class Console:
             random_bytes: Returns that many random bytes, fit for secrets.
         """
         self._place = settings.place
+        moment = _moments(settings, clock)
         shelf = Shelf(settings.files, with_users=settings.how == "users")
         self.sessions = Sessions(seconds, random_bytes)
         self._signing = Signing(
-            shelf, self.sessions, settings.how, actor=settings.actor, clock=clock, seconds=seconds
+            shelf, self.sessions, settings.how, actor=settings.actor, moment=moment, seconds=seconds
         )
         self._worker = Worker()
         self._api = Api(
-            Operations(settings.files, clock),
+            Operations(settings.files, moment),
             self._signing,
             clock=clock,
             seconds=seconds,
@@ -192,3 +198,14 @@ async def _send(send: Send, answer: Answer) -> None:
     headers = [*guard.SECURITY_HEADERS, *answer.headers, *length]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
+
+
+def _moments(settings: Settings, clock: Callable[[], datetime]) -> Callable[[], Moment]:
+    """Return what tells the time as the server sees it: its zone is found once."""
+    files = settings.files
+    zone = server_zone(
+        files.keystore,
+        option=settings.timezone,
+        policy=lambda: in_force(files.policy, files.keystore, {}).timezone,
+    )
+    return lambda: Moment(clock(), zone)

@@ -10,7 +10,7 @@ from typing import NamedTuple, NoReturn
 from metricshub_apikey.errors import ApiKeyError, InvalidArgumentError
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.durations import parse_duration
-from metricshub_apikey.keys.expiry import after, parse_date_time
+from metricshub_apikey.keys.expiry import Moment, after, parse_date_time
 from metricshub_apikey.keys.metadata import NOTHING, Labels, Metadata
 from metricshub_apikey.policy.rules import Policy
 
@@ -111,13 +111,13 @@ class Expiry(NamedTuple):
     on: datetime | None = None
 
 
-def expiry(body: Body, *, now: datetime, policy: Policy) -> Expiry:
+def expiry(body: Body, *, now: Moment, policy: Policy) -> Expiry:
     """
     Return what a body says of the expiry.
 
     Args:
         body: Of the request.
-        now: The current instant.
+        now: The current instant, and the zone of the server.
         policy: Whose choices of a length of life count.
     """
     length, on = (
@@ -133,7 +133,7 @@ def expiry(body: Body, *, now: datetime, policy: Policy) -> Expiry:
             return Expiry(said=True, on=moment)
     if on is not None:
         with about("expires_on"):
-            return Expiry(said=True, on=parse_date_time(on))
+            return Expiry(said=True, on=parse_date_time(on, now.zone))
     return Expiry(said="expires_on" in body or "expires_in" in body)
 
 
@@ -188,7 +188,7 @@ class Revision(NamedTuple):
     metadata: Metadata
 
 
-def revision(body: Body, key: ApiKey, *, now: datetime, policy: Policy) -> Revision:
+def revision(body: Body, key: ApiKey, *, now: Moment, policy: Policy) -> Revision:
     """Return what *body* makes of *key*; raises Problem."""
     wanted = expiry(body, now=now, policy=policy)
     never = wanted.said and wanted.on is None and key.expires_on is not None

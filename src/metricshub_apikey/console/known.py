@@ -13,7 +13,8 @@ from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keystore.keystore import LOCK_TIMEOUT, Keystore
 from metricshub_apikey.pkcs12.kdf import Passwords
-from metricshub_apikey.policy.file import find_policy, load
+from metricshub_apikey.policy.file import load
+from metricshub_apikey.policy.location import find_policy
 from metricshub_apikey.policy.rules import STOCK, Policy
 from metricshub_apikey.registry.api_keys import ApiKeys
 

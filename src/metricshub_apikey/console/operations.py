@@ -21,7 +21,7 @@ from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.alias import check_alias
 from metricshub_apikey.keys.api_key import ApiKey, differences
 from metricshub_apikey.keys.document import key_document
-from metricshub_apikey.keys.expiry import to_local, utc_text
+from metricshub_apikey.keys.expiry import Moment, utc_text
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.keystore import Keystore, ignore_note
 from metricshub_apikey.pkcs12.bag import fold
@@ -95,22 +95,22 @@ def etag(key: ApiKey) -> str:
 class Operations:
     """The keys of one keystore, for callers with rights; each call reads or writes files."""
 
-    def __init__(self, files: Files, clock: Callable[[], datetime]) -> None:
+    def __init__(self, files: Files, moment: Callable[[], Moment]) -> None:
         """
         Work on *files*.
 
         Args:
             files: The files.
-            clock: Returns the current instant, with a zone.
+            moment: Returns the current instant, and the zone of the server.
         """
         self._files = files
-        self._clock = clock
+        self._moment = moment
         self.activity = ActivityLog(path_beside(files.keystore))
 
     @property
-    def now(self) -> datetime:
-        """The local time."""
-        return to_local(self._clock())
+    def now(self) -> Moment:
+        """The current instant, and the zone of the server."""
+        return self._moment()
 
     def document(self, key: ApiKey, usage: Usage = NO_USAGE) -> Document:
         """Return what is said of one key, as on the command line."""
@@ -135,7 +135,7 @@ class Operations:
 
     def create(self, caller: Caller, known: Known, body: Body) -> Done:
         """Make a key; raises ApiKeyError or Problem."""
-        policy, now = known.rules, self._clock()
+        policy, now = known.rules, self.now
         bodies.check_members(body, ("alias", *bodies.FIELDS))
         alias = bodies.text(body, "alias")
         with bodies.about("alias"):
@@ -157,7 +157,7 @@ class Operations:
 
     def edit(self, caller: Caller, known: Known, target: Target, body: Body) -> Done:
         """Change what a key carries; raises ApiKeyError or Problem."""
-        policy, now = known.rules, self._clock()
+        policy, now = known.rules, self.now
         bodies.check_members(body, bodies.FIELDS)
         bodies.metadata(body)  # what no key can have is told first
         bodies.expiry(body, now=now, policy=policy)
@@ -232,7 +232,7 @@ class Operations:
         """Refuse to end an old key that was used of late."""
         old = known.by_alias.get(previous_alias(alias))
         used = None if old is None else self.usage().of(old)
-        now = self._clock()
+        now = self.now.instant
         if used is not None and now - used < RECENTLY:
             minutes = max(0, int((now - used).total_seconds() // 60))
             ago = f"{minutes} min" if minutes < 60 else f"{minutes // 60} h"
@@ -301,7 +301,7 @@ class Operations:
             self._keystore(ignore_note),
             policy=known.policy,
             usage=usage,
-            now=self._clock(),
+            now=self.now,
             thresholds=Thresholds(),
         )
 
@@ -327,7 +327,8 @@ class Operations:
             keystore.condition = _condition(caller, rules, target)
         keys = ApiKeys(
             keystore,
-            clock=self._clock,
+            clock=lambda: self.now.instant,
+            zone=self.now.zone,
             journal=Journal(caller.name, events.extend),
             notify=notify,
         )

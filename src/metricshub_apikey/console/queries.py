@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlencode
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.durations import parse_duration
-from metricshub_apikey.keys.expiry import parse_date_time, to_local
+from metricshub_apikey.keys.expiry import Moment, parse_date_time
 from metricshub_apikey.keys.selection import Selection, Usage
 
 from .bodies import about, invalid
@@ -102,14 +102,14 @@ def changes_with_time(query: Query) -> bool:
     return any(name in query for name in ("state", "expires_before", "unused_for"))
 
 
-def select(keys: Iterable[ApiKey], query: Query, *, now: datetime, usage: Usage) -> Page:
+def select(keys: Iterable[ApiKey], query: Query, *, now: Moment, usage: Usage) -> Page:
     """
     Return those of the *keys* that a query asks for.
 
     Args:
         keys: In the order of the keystore.
         query: Its parameters, checked with `check`.
-        now: The current instant.
+        now: The current instant, and the zone of the server.
         usage: When keys were last used.
     """
     unused = one(query, "unused_for")
@@ -118,8 +118,8 @@ def select(keys: Iterable[ApiKey], query: Query, *, now: datetime, usage: Usage)
         roles=tuple(query.get("role", ())),
         labels=tuple(query.get("label", ())),
     )
-    found = selection.select(keys, now=now, local_now=to_local(now), usage=usage)
-    for keep in _filters(query, to_local(now)):
+    found = selection.select(keys, now=now, usage=usage)
+    for keep in _filters(query, now):
         found = tuple(key for key in found if keep(key))
     return _page(found, query)
 
@@ -129,7 +129,7 @@ def _length(value: str) -> timedelta:
         return parse_duration(value)
 
 
-def _filters(query: Query, now: datetime) -> list[Callable[[ApiKey], bool]]:
+def _filters(query: Query, now: Moment) -> list[Callable[[ApiKey], bool]]:
     filters: list[Callable[[ApiKey], bool]] = []
     state, before, words = (one(query, name) for name in ("state", "expires_before", "q"))
     if state is not None:
@@ -138,7 +138,7 @@ def _filters(query: Query, now: datetime) -> list[Callable[[ApiKey], bool]]:
         filters.append(lambda key: state_of(key, now) == state)
     if before is not None:
         try:
-            end = parse_date_time(before)
+            end = parse_date_time(before, now.zone)
         except InvalidArgumentError as error:
             raise Problem.of(error, "expires_before") from error
         filters.append(lambda key: key.expires_on is not None and key.expires_on < end)
@@ -148,8 +148,8 @@ def _filters(query: Query, now: datetime) -> list[Callable[[ApiKey], bool]]:
     return filters
 
 
-def state_of(key: ApiKey, now: datetime) -> str:
-    """Return in which of `STATES` a key is, at the local time *now*."""
+def state_of(key: ApiKey, now: Moment) -> str:
+    """Return in which of `STATES` a key is, at *now*."""
     if key.unreadable is not None:
         return "unreadable"
     return "expired" if key.expired(now) else "active"

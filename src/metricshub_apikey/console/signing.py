@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import Literal, NamedTuple
 
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.keys.expiry import to_local
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.policy.rules import Policy
@@ -54,7 +53,7 @@ class Signing:
         how: How,
         *,
         actor: str,
-        clock: Callable[[], datetime],
+        moment: Callable[[], Moment],
         seconds: Callable[[], float],
     ) -> None:
         """
@@ -65,10 +64,10 @@ class Signing:
             sessions: Where sessions are kept.
             how: How people sign in.
             actor: Who has started the console, and holds the link.
-            clock: Returns the current instant, with a zone.
+            moment: Returns the current instant, and the zone of the server.
             seconds: Returns seconds that only grow.
         """
-        self._clock = clock
+        self._moment = moment
         self.shelf = shelf
         self.sessions = sessions
         self.how = how
@@ -143,7 +142,7 @@ class Signing:
                 return Caller.person(holder, seconds)
             self.sessions.close(token)
         key = known.by_fingerprint.get(fingerprint(token))
-        if key is None or key.expired(to_local(self._clock())):
+        if key is None or key.expired(self._moment()):
             raise not_signed_in("The token is not valid, or no longer.")
         return self._key_caller(key, known, address)
 

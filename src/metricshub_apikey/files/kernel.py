@@ -54,18 +54,20 @@ def rename_new(source: str, target: str) -> bool:
 
 def is_network(descriptor: int) -> bool:
     """Return whether the file is on an NFS or SMB share; True where that cannot be found out."""
+    library = load()
+    if library is None:
+        return True
     import ctypes
 
-    library = _library()
     status = ctypes.create_string_buffer(STATFS_SIZE)
-    if library is None or library.fstatfs(descriptor, status):
+    if library.fstatfs(descriptor, status):
         return True
     word = ctypes.sizeof(ctypes.c_long)
     return int.from_bytes(status.raw[:word], sys.byteorder) & 0xFFFFFFFF in NETWORK
 
 
 def _rename(source: str, target: str, flags: int) -> bool:
-    library = _library()
+    library = load()
     if library is None:
         return False
     import ctypes
@@ -86,8 +88,8 @@ def _rename(source: str, target: str, flags: int) -> bool:
     raise OSError(code, os.strerror(code), source, None, target)
 
 
-def _library() -> ctypes.CDLL | None:
-    """Return the C library; None where Python cannot call it."""
+def load() -> ctypes.CDLL | None:
+    """Return the C library, loaded once; None where Python cannot call it."""
     if sys.platform != "linux":
         return None
     try:

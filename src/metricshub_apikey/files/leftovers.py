@@ -109,12 +109,13 @@ class Record:
             self._write()
 
     def _write_if_needed(self) -> None:
-        if sys.platform != "win32" and os.fstat(self._descriptor).st_size:
+        if os.fstat(self._descriptor).st_size:
             self._write()
 
     def _write(self) -> None:
         data = "".join(f"{line:{WIDTH}}\n" for line in self._lines).encode()
-        if sys.platform != "win32":
+        # A lock file with a second name may be a stranger's trap: what it holds is not ours.
+        if sys.platform != "win32" and os.fstat(self._descriptor).st_nlink == 1:
             # In this order no line that stays is missing at any moment.
             os.pwrite(self._descriptor, data, 0)
             os.ftruncate(self._descriptor, len(data))

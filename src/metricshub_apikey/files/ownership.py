@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from metricshub_apikey.errors import UnsafeLocationError, WriteFailedError
 
@@ -15,7 +15,7 @@ MUST_KEEP = ("system.", "user.", "security.selinux")
 """Extended attributes without which others may lose access to the file: ACL, SELinux label."""
 
 REFUSED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-"""What a file system answers that has no modes or owners of its own."""
+"""What a file system answers that has no modes of its own."""
 
 GET_FLAGS = 0x80086601
 IMMUTABLE = 0x10
@@ -222,24 +222,27 @@ def set_mode(file: int | str, mode: int) -> bool:
     Raises:
         OSError: It failed for another reason.
     """
-    return _unless_refused(lambda: os.chmod(file, mode))
-
-
-def give(file: int | str, owner: tuple[int, int]) -> bool:
-    """Give a new file or directory to a user and group; returns and raises as `set_mode`."""
-    if sys.platform == "win32":
-        return False
-    return _unless_refused(lambda: os.chown(file, *owner))
-
-
-def _unless_refused(change: Callable[[], None]) -> bool:
     try:
-        change()
+        os.chmod(file, mode)
     except OSError as error:
         if error.errno in REFUSED:
             return False
         raise
     return True
+
+
+def give(file: int | str, owner: tuple[int, int]) -> None:
+    """
+    Give a new file or directory, by descriptor or path, to a user and group.
+
+    Where it has them already, as on a share whose files all have one owner, nothing is asked.
+
+    Raises:
+        OSError: It could not be done; the user could not use the file.
+    """
+    status = os.stat(file)
+    if sys.platform != "win32" and (status.st_uid, status.st_gid) != owner:
+        os.chown(file, *owner)
 
 
 def is_immutable(descriptor: int) -> bool:

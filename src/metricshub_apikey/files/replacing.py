@@ -130,10 +130,11 @@ class Replacement:
             if now is not None if old is None else not old.same_as(now):
                 self._discard()
                 return CHANGED
-            before_commit()
+            kernel.load()
             if old is None:
+                before_commit()
                 return self._put_new()
-            exchanged = self._exchange(old)
+            exchanged = self._exchange(old, before_commit)
         except BaseException:
             self._discard()
             raise
@@ -153,11 +154,13 @@ class Replacement:
             return CHANGED
         return self._confirm()
 
-    def _exchange(self, old: Snapshot) -> bool:
+    def _exchange(self, old: Snapshot, before_commit: Callable[[], None]) -> bool:
         """Let the files change their names, or else rename the new one; False for the latter."""
+        if self._old.descriptor is not None:
+            self._record.add(old.status)
+        before_commit()
         try:
             if self._old.descriptor is not None:
-                self._record.add(old.status)
                 if kernel.exchange(self._temporary, self._path):
                     return True
                 self._record.drop()

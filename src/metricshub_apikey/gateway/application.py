@@ -1,12 +1,12 @@
 """
-The gateway as an ASGI application: `/auth` for proxies, `/healthz` and `/metrics`.
+The gateway as an ASGI application: `/auth` and `/envoy/` for proxies, `/healthz`, `/metrics`.
 
 It is plain ASGI: a web framework would take more time than the decision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 
 from metricshub_apikey.http.asgi import Header, Receive, Scope, Send
@@ -20,6 +20,18 @@ from .service import Service
 
 AUTH = b"/auth"
 UNDER_AUTH = b"/auth/"
+ENVOY = b"/envoy"
+UNDER_ENVOY = b"/envoy/"
+
+ASKED_BELOW = (
+    "A proxy asks below /auth/, which is not a question: write /auth for nginx, Caddy and Traefik, "
+    "path_prefix: /envoy for Envoy."
+)
+ASKED_TWICE = (
+    "A proxy asks below /envoy and sends X-Forwarded-Method or X-Forwarded-Uri: write /auth for "
+    "nginx, Caddy and Traefik; let Envoy not send these headers."
+)
+"""What the log says of a question that could be understood in two ways."""
 
 AUTHORIZATION = b"authorization"
 METHOD = b"x-forwarded-method"
@@ -50,20 +62,24 @@ class Gateway:
         self._decide = service.decide
         self._trusted = trusted
         self._peers: dict[str, bool] = {}
+        self._mistakes: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the server's start and end."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
-                await self._live(receive, send)
+                await live(self._service, receive, send)
             return
         target: bytes = scope["raw_path"]
-        if target != AUTH and not target.startswith(UNDER_AUTH):
+        if target != AUTH and not target.startswith((UNDER_ENVOY, UNDER_AUTH)):
             await self._tell(target, send)
             return
         client = scope["client"]
         if client is not None and not (self._peers.get(client[0]) or self._trusts(client[0])):
             await _say(send, 403, "Only proxies named by --trusted-proxies may ask.")
+            return
+        if target != AUTH and (mistake := _mistake(scope, target)):
+            await self._refuse_question(mistake, send)
             return
         request, proxy = _request(scope, target)
         answer = await self._decide(request)
@@ -111,12 +127,20 @@ class Gateway:
         is_shown = scope["raw_path"] != AUTH or self._gate.is_stream(request.target)
         return McpMessage() if is_shown and request.method in WITHOUT_BODY else UNSEEN
 
+    async def _refuse_question(self, mistake: str, send: Send) -> None:
+        """Refuse what a proxy has asked, for it is set up wrong; the log says how, once."""
+        if mistake not in self._mistakes:
+            self._mistakes.add(mistake)
+            self._service.log.say(mistake)
+        self._service.metrics.decisions["bad-question"] += 1
+        await _say(send, 403, "The proxy does not ask as it should; the gateway's log says more.")
+
     async def _tell(self, target: bytes, send: Send) -> None:
         keyring = self._service.keyring
         if target == b"/metrics":
             await _say(send, 200, self._service.metrics.text())
         elif target != b"/healthz":
-            await _say(send, 404, "There are /auth, /healthz and /metrics.")
+            await _say(send, 404, "There are /auth, /envoy/, /healthz and /metrics.")
         elif keyring.snapshot is not None:
             await _say(send, 200, f"Keys in force: {len(keyring.snapshot.credentials)}.")
         else:
@@ -132,20 +156,37 @@ class Gateway:
                 self._peers[peer] = known
         return known
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
-        await self._service.start()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._service.stop()
-        await send({"type": "lifespan.shutdown.complete"})
+
+async def live(
+    service: Service,
+    receive: Receive,
+    send: Send,
+    close: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Start and stop *service* with the server; at the end *close* what else is open."""
+    await receive()
+    await service.start()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await service.stop()
+    if close is not None:
+        await close()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def _mistake(scope: Scope, target: bytes) -> str | None:
+    """Return what is wrong with a question that is not one at `/auth`; None for one of Envoy's."""
+    if target.startswith(UNDER_AUTH):
+        return ASKED_BELOW
+    said = {name for name, _ in scope["headers"]}
+    return ASKED_TWICE if METHOD in said or URI in said else None
 
 
 def _request(scope: Scope, target: bytes) -> tuple[Request, bytes]:
     """
     Return what a proxy asks about, and which proxy it is, if it says so.
 
-    Envoy asks with the request's own method, and its path below `/auth`; the others say both in
+    Envoy asks with the request's own method, and its path below `/envoy`; the others say both in
     headers. If these come twice, one of them is the client's: then the path is unknown, and no
     role permits that.
     """
@@ -163,7 +204,7 @@ def _request(scope: Scope, target: bytes) -> tuple[Request, bytes]:
     proxy = said.get(PROXY, b"")
     client = source.decode("latin-1")
     if target != AUTH:
-        path = target[len(AUTH) :].decode("latin-1")
+        path = target[len(ENVOY) :].decode("latin-1")
         return Request(scope["method"], path, authorization, client), proxy
     method, uri = said.get(METHOD), said.get(URI)
     if method is None or uri is None:

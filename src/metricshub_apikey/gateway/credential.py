@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from metricshub_apikey.http.asgi import Header
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.keys.expiry import instants
+from metricshub_apikey.keys.expiry import wall_seconds
 from metricshub_apikey.policy.access import Access
 from metricshub_apikey.policy.rules import Policy
 
@@ -50,7 +50,7 @@ class Credential:
         digest: Its SHA-256.
         fingerprint: The same in hexadecimal, as records know it.
         identity: Whose key it is.
-        expires: Seconds since 1970 from which on it is refused.
+        expires: What the server's clock shows when it ends, as `wall_seconds`.
         roles: What each of its roles permits; None where the policy defines no roles.
         networked: Whether one of them asks from where a request comes.
         limit: How many requests it may make.
@@ -90,7 +90,7 @@ class Credential:
 
 
 def _seconds(expires_on: datetime | None) -> float:
-    return NEVER if expires_on is None else instants(expires_on)[0].timestamp()
+    return NEVER if expires_on is None else wall_seconds(expires_on)
 
 
 def _roles(names: tuple[str, ...], policy: Policy) -> tuple[Access, ...] | None:

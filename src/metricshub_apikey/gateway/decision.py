@@ -130,6 +130,15 @@ FORBIDDEN = _refusal(
 TOO_MANY = _refusal(
     429, "over-limit", "Too Many Requests", "The API key has made too many requests."
 )
+NO_UPGRADE = _refusal(
+    501, "no-upgrade", "Not Implemented", "WebSockets do not pass through the gateway."
+)
+UNREACHABLE = _refusal(
+    502, "unreachable", "Bad Gateway", "The service behind the gateway cannot be reached."
+)
+LATE = _refusal(
+    504, "late", "Gateway Timeout", "The service behind the gateway does not answer in time."
+)
 UNAVAILABLE = _refusal(503, "no-keystore", "Service Unavailable", "API keys cannot be checked now.")
 
 
@@ -216,7 +225,7 @@ class Gate:
         if snapshot is None:
             return PUBLIC if self._is_public(request.method, request.target) else UNAVAILABLE
         now = self._clock()
-        credential = self._identify(request, now, snapshot)
+        credential = self._identify(request, snapshot.clock.wall(now), snapshot)
         if isinstance(credential, Answer):
             return credential
         headers = credential.headers
@@ -257,18 +266,18 @@ class Gate:
         except InvalidArgumentError:
             return False
 
-    def _identify(self, request: Request, now: float, snapshot: Snapshot) -> Credential | Answer:
+    def _identify(self, request: Request, wall: float, snapshot: Snapshot) -> Credential | Answer:
         """Return whose key may do this, but for the limits; or else the answer."""
         if snapshot.policy.public and self._is_public(request.method, request.target):
             return PUBLIC
-        credential = self._find(request, now)
+        credential = self._find(request, wall)
         if not isinstance(credential, Answer):
             return self._unfit(request, credential, snapshot) or credential
         if DISCOVERY.match(request.target or ""):
             return NO_OAUTH._replace(reason=credential.reason, identity=credential.identity)
         return credential
 
-    def _find(self, request: Request, now: float) -> Credential | Answer:
+    def _find(self, request: Request, wall: float) -> Credential | Answer:
         """Return whose key it is, or the refusal of one that is not valid."""
         token = token_in(request.authorization)
         if isinstance(token, Answer):
@@ -276,7 +285,7 @@ class Gate:
         credential = self._keyring.find(token)
         if credential is None:
             return self._unknown(token)
-        if credential.expires <= now:
+        if credential.expires <= wall:
             return INVALID._replace(reason="expired", identity=credential.identity)
         return credential
 

@@ -20,9 +20,12 @@ from metricshub_apikey.errors import ApiKeyError, PolicyError, ReadFailedError
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keystore.keystore import Keystore
-from metricshub_apikey.policy.file import find_policy, load, path_beside
+from metricshub_apikey.keystore.server_zone import Note, ServerZone, server_zone
+from metricshub_apikey.policy.file import load
+from metricshub_apikey.policy.location import find_policy, path_beside
 from metricshub_apikey.policy.rules import STOCK, Policy
 
+from .clock import ServerClock
 from .credential import Credential, Identity
 
 RETRY_SECONDS = 1.0
@@ -44,6 +47,7 @@ class Snapshot(NamedTuple):
         may_be_mcp: Says no to almost every other path, at little cost.
         unreadable: How many entries could not be read.
         loaded: When, in seconds since 1970.
+        clock: The server's, which expiries are compared with.
     """
 
     credentials: Mapping[bytes, Credential]
@@ -53,6 +57,7 @@ class Snapshot(NamedTuple):
     may_be_mcp: Callable[[str], object]
     unreadable: int
     loaded: float
+    clock: ServerClock
 
 
 class Keyring:
@@ -73,6 +78,7 @@ class Keyring:
         public: Sequence[str] = (),
         report: Callable[[str], None],
         ticks: Callable[[], float] = time.monotonic,
+        timezone: str | None = None,
     ) -> None:
         """
         Name what to read; nothing is read yet.
@@ -83,6 +89,7 @@ class Keyring:
             public: What needs no key, besides what the policy says.
             report: Takes what the log should say, a sentence.
             ticks: Returns seconds, and never goes back.
+            timezone: The server's zone that was named; None for the policy's, or the one found.
         """
         self._keystore = keystore
         self._ticks = ticks
@@ -90,6 +97,9 @@ class Keyring:
         self._policy_path = path_beside(keystore.path) if policy is None else policy
         self._public = tuple(public)
         self._report = report
+        self._timezone = timezone
+        self._told: set[str] = set()
+        self._zone = self._zone_under(STOCK)
         self._opened: dict[bytes, ApiKey] = {}
         self._removed: dict[bytes, Identity] = {}
         self._in_force: tuple[Stamp, Stamp] | None = None
@@ -229,6 +239,9 @@ class Keyring:
             raise PolicyError(
                 f"The roles are gone from {self._policy_path}; reload if that is meant."
             )
+        zone = self._zone_under(policy)
+        zone.found  # noqa: B018 - a zone that Java does not know must not be in force
+        self._zone = zone
         return policy
 
     def _read_keys(self) -> None:
@@ -246,6 +259,20 @@ class Keyring:
             for alias, bag in found.items()
         }
 
+    def _zone_under(self, policy: Policy) -> ServerZone:
+        """Return the server's zone; what is odd about it is said once."""
+        return server_zone(
+            self._keystore.path,
+            option=self._timezone,
+            policy=lambda: policy.timezone,
+            notify=self._tell,
+        )
+
+    def _tell(self, note: Note) -> None:
+        if note.code not in self._told:
+            self._told.add(note.code)
+            self._report(note.message)
+
     def _put_in_force(self, policy: Policy, now: float) -> None:
         keys = self._opened.values()
         readable = [(key, key.secret.reveal()) for key in keys if key.secret]
@@ -255,8 +282,9 @@ class Keyring:
         unreadable = len(keys) - len(readable)
         old = self.snapshot
         mcp = policy.mcp.all
+        clock = ServerClock(self._zone)
         self.snapshot = Snapshot(
-            credentials, fingerprints, policy, mcp.covers, mcp.may_cover, unreadable, now
+            credentials, fingerprints, policy, mcp.covers, mcp.may_cover, unreadable, now, clock
         )
         if old is None or (old.fingerprints, old.policy) != (fingerprints, policy):
             rules = policy.path or "none"

@@ -40,9 +40,9 @@ class MemoryLimiter:
         now = self._clock()
         self._window(fingerprint, limit, now).count(now)
 
-    def is_full(self, fingerprint: str, limit: RateLimit) -> bool:
-        """Return whether the minute allows no more requests; nothing is counted."""
-        now = self._clock()
+    def is_full(self, fingerprint: str, limit: RateLimit, *, ahead: float = 0.0) -> bool:
+        """Return whether the minute allows no more requests, *ahead* seconds from now."""
+        now = self._clock() + ahead
         return self._window(fingerprint, limit, now).remaining(now)[0] == 0
 
     def _window(self, fingerprint: str, limit: RateLimit, now: float) -> Window:

@@ -39,7 +39,8 @@ class Metrics:
         snapshot = self._keyring.snapshot
         if snapshot is None:
             return
-        expired = sum(one.expires <= now for one in snapshot.credentials.values())
+        wall = snapshot.clock.wall(now)
+        expired = sum(one.expires <= wall for one in snapshot.credentials.values())
         states = {
             "valid": len(snapshot.credentials) - expired,
             "expired": expired,

@@ -11,7 +11,8 @@ from metricshub_apikey.http.asgi import Application, Header, Message, Receive, S
 from metricshub_apikey.keystore.location import find_keystore
 from metricshub_apikey.keystore.passwords import read_passwords
 from metricshub_apikey.policy.access import check_public
-from metricshub_apikey.policy.file import find_policy, load, named_policy
+from metricshub_apikey.policy.file import load
+from metricshub_apikey.policy.location import find_policy, named_policy
 from metricshub_apikey.policy.state import Address, find_state, parse
 
 from .decision import UNREAD, Answer, Request, as_message, for_origin, without_scope
@@ -68,7 +69,6 @@ class ApiKeyMiddleware:
             InvalidArgumentError: One of the rules is none.
             PasswordError: The password cannot be read.
         """
-        self._app = app
         for rule in public:
             check_public(rule)
         warnings: list[str] = []
@@ -82,11 +82,22 @@ class ApiKeyMiddleware:
             limits=limits,
             public=tuple(public),
         )
-        self._service = Service(settings)
-        self._gate = self._service.gate
-        self._streams = Streams(self._gate.is_mcp, self._service.log.say)
+        self._begin(app, Service(settings))
         for warning in warnings:
             self._service.log.say(warning)
+
+    @classmethod
+    def around(cls, app: Application, service: Service) -> ApiKeyMiddleware:
+        """Protect *app* by a service that something else starts and stops."""
+        made = cls.__new__(cls)
+        made._begin(app, service)  # noqa: SLF001 - its own
+        return made
+
+    def _begin(self, app: Application, service: Service) -> None:
+        self._app = app
+        self._service = service
+        self._gate = service.gate
+        self._streams = Streams(service.gate.is_mcp, service.log.say)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decide, then answer or let the application do it."""

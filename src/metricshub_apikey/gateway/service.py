@@ -62,6 +62,7 @@ class Settings:
     log_all: bool = False
     public: tuple[str, ...] = ()
     trusted: tuple[IpNetwork, ...] = ()
+    timezone: str | None = None
 
 
 class Record(Protocol):
@@ -90,6 +91,7 @@ class Service:
             settings.policy,
             public=settings.public,
             report=self.log.say,
+            timezone=settings.timezone,
         )
         self.metrics = Metrics(self.keyring)
         self._uses = Uses()

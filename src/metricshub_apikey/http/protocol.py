@@ -61,6 +61,8 @@ class BoundedProtocol(HttpToolsProtocol):
     a timer of its own.
     """
 
+    largest_body: float = LARGEST_BODY
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
@@ -85,7 +87,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse_large(self) -> None:
         """Close the connection if the request that is not yet complete is too large."""
         in_body = self.scope is not None and "method" in self.scope
-        if self.transport.is_closing() or (in_body and self._size <= LARGEST_BODY):
+        if self.transport.is_closing() or (in_body and self._size <= self.largest_body):
             return
         if not in_body and self._is_idle:
             self.transport.write(TOO_LARGE)
@@ -156,3 +158,41 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: an upgrade that is not wanted is ignored, as HTTP has it."""
+
+
+class StreamingProtocol(BoundedProtocol):
+    """
+    The same for bodies that are passed on: without a bound on size, with patience for progress.
+
+    A client owes nothing while it delivers, takes, or has to wait for the service.
+    """
+
+    largest_body = float("inf")
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._unsent = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come: the client delivers."""
+        if self._owing is not None and self.scope is not None and "method" in self.scope:
+            self._owing = self.loop.time()
+        super().data_received(data)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """End the connection of a client that has gone, and with it what it was waiting for."""
+        return False
+
+    def resume_writing(self) -> None:
+        """Note that the client has taken what there was."""
+        self._owing = None
+        super().resume_writing()
+
+    def expire(self, now: float) -> None:
+        """Close the connection if its client has neither delivered nor taken for too long."""
+        unsent = self.transport.get_write_buffer_size()
+        if self.flow.read_paused or unsent < self._unsent:
+            self._owing = now if self._owing is not None else None
+        self._unsent = unsent
+        super().expire(now)

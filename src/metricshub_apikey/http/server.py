@@ -10,6 +10,9 @@ import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from types import FrameType
+from typing import NamedTuple
 
 import uvicorn
 
@@ -17,7 +20,7 @@ from metricshub_apikey.errors import ServeError
 
 from .asgi import Application
 from .listener import BACKLOG, Listen, cannot_listen, load_certificate
-from .protocol import BoundedProtocol, check_uvicorn
+from .protocol import BoundedProtocol, StreamingProtocol, check_uvicorn
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep an idle connection: it is theirs to close."""
@@ -25,11 +28,13 @@ KEEP_ALIVE_SECONDS = 75
 DRAIN_SECONDS = 10
 
 
-def _config(application: Application, context: ssl.SSLContext | None) -> uvicorn.Config:
+def _config(
+    application: Application, context: ssl.SSLContext | None, *, streaming: bool = False
+) -> uvicorn.Config:
     check_uvicorn()
     config = uvicorn.Config(
         application,
-        http=BoundedProtocol,
+        http=StreamingProtocol if streaming else BoundedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -46,10 +51,17 @@ def _config(application: Application, context: ssl.SSLContext | None) -> uvicorn
     return config
 
 
+class Side(NamedTuple):
+    """An application on a listener beside the main one, in the same process."""
+
+    application: Application
+    listener: socket.socket
+
+
 class Server(uvicorn.Server):
     """A server that ends well when it is asked to, and reads its files anew on SIGHUP."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but three by name
         self,
         application: Application,
         listen: Listen,
@@ -59,6 +71,7 @@ class Server(uvicorn.Server):
         announce: Callable[[socket.socket], None],
         reload: Callable[[], Awaitable[None]],
         parent: int | None = None,
+        side: Side | None = None,
     ) -> None:
         """
         Serve *application*.
@@ -71,8 +84,11 @@ class Server(uvicorn.Server):
             announce: Called with the listener once clients can connect, unless there is a parent.
             reload: Reads everything anew, on SIGHUP.
             parent: A pipe that is at its end when the parent process has ended.
+            side: Another application on a listener of its own; with it *application* passes
+                bodies on, so they have no bound.
         """
-        super().__init__(_config(application, context))
+        super().__init__(_config(application, context, streaming=side is not None))
+        self._side = side
         self._listen = listen
         self._say = say
         self._announce = announce
@@ -93,10 +109,24 @@ class Server(uvicorn.Server):
         listener = (sockets or [])[0]
         try:
             await super().startup(sockets)
+            if self._side is not None and self.started:
+                await self._listen_aside(self._side)
         except OSError as error:
             raise cannot_listen(self._listen, error) from error
         if self._parent is None and self.started:
             self._announce(listener)
+
+    async def _listen_aside(self, side: Side) -> None:
+        """Let the other application answer, in clear, on its own listener."""
+        config = _config(side.application, None)
+        made = partial(
+            BoundedProtocol,
+            config=config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        loop = asyncio.get_running_loop()
+        self.servers.append(await loop.create_server(made, sock=side.listener, backlog=BACKLOG))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -113,6 +143,17 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """
+        End; a second Ctrl-C does not wait for what is under way, except in a worker.
+
+        A worker hears of one Ctrl-C twice, from the terminal and from its parent.
+        """
+        if self._parent is None:
+            super().handle_exit(sig, frame)
+        else:
+            self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """Close the connections of slow clients every second, too."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NamedTuple
 
 from metricshub_apikey.secret import Secret
 
-from .expiry import lifetime, to_local
+from .expiry import Moment, has_come, lifetime
 from .metadata import Metadata
 
 ENTRY_PREFIX = "api_key:"
@@ -52,33 +52,33 @@ class ApiKey(NamedTuple):
             None if self.created_ms is None else datetime.fromtimestamp(self.created_ms / 1000, UTC)
         )
 
-    @property
-    def lifetime(self) -> timedelta | None:
-        """From its creation to its expiry, in whole seconds; None where one is unknown."""
+    def lifetime(self, zone: tzinfo) -> timedelta | None:
+        """Return its life in whole seconds, by the server's *zone*; None where it is unknown."""
         if self.expires_on is None or self.created_at is None:
             return None
-        return lifetime(self.created_at, self.expires_on)
+        return lifetime(self.created_at, self.expires_on, zone)
 
     @property
     def principal(self) -> str:
         """Whom a service sees: the service account, or else the alias."""
         return self.metadata.service_account or self.alias
 
-    def expired(self, now: datetime) -> bool:
-        """Return whether a server whose clock shows *now* (local) refuses the key."""
-        return self.expires_on is not None and self.expires_on <= now
+    def expired(self, now: Moment) -> bool:
+        """Return whether the server refuses the key at *now*."""
+        return self.expires_on is not None and has_come(self.expires_on, now.local)
 
-    def expires_within(self, length: timedelta, *, now: datetime | None = None) -> bool:
+    def expires_within(self, length: timedelta, *, now: Moment | None = None) -> bool:
         """
         Return whether the key has expired or will within *length*; False if it never expires.
 
         Args:
             length: From now on.
-            now: The server's local time; None asks the clock of this machine.
+            now: The moment and the server's zone; None asks the clock of this machine.
         """
         if self.expires_on is None:
             return False
-        return self.expires_on - (now or to_local(datetime.now(UTC))) <= length
+        local = now.local if now else datetime.now(UTC).astimezone().replace(tzinfo=None)
+        return self.expires_on - local <= length
 
 
 def differences(old: ApiKey, new: ApiKey) -> tuple[str, ...]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from .api_key import ApiKey
-from .expiry import instants, text, utc_text
+from .expiry import Moment, instants, text, utc_text
 from .selection import Usage
 
 KEY_FIELDS = (
@@ -27,7 +25,7 @@ KEY_FIELDS = (
 """The names of the fields, which do not change: scripts rely on them."""
 
 
-def key_document(key: ApiKey, *, now: datetime, usage: Usage) -> dict[str, object]:
+def key_document(key: ApiKey, *, now: Moment, usage: Usage) -> dict[str, object]:
     """
     Return what JSON says about *key*.
 
@@ -35,7 +33,7 @@ def key_document(key: ApiKey, *, now: datetime, usage: Usage) -> dict[str, objec
 
     Args:
         key: Its secret is not in the document.
-        now: The local time, which decides whether the key has expired.
+        now: The current moment on the server's clock, which decides whether the key has expired.
         usage: What is known of the use of the keys.
     """
     expires_on, metadata, used = key.expires_on, key.metadata, usage.of(key)
@@ -43,7 +41,7 @@ def key_document(key: ApiKey, *, now: datetime, usage: Usage) -> dict[str, objec
         key.alias,
         None if key.unreadable else key.masked,
         text(expires_on) if expires_on else None,
-        utc_text(instants(expires_on)[0]) if expires_on else None,
+        utc_text(instants(expires_on, now.zone)[0]) if expires_on else None,
         key.expired(now),
         utc_text(key.created_at) if key.created_at else None,
         metadata.created_by,

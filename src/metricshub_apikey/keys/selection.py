@@ -9,6 +9,7 @@ from typing import NamedTuple
 from metricshub_apikey.errors import InvalidArgumentError
 
 from .api_key import ApiKey
+from .expiry import Moment
 
 
 class Usage(NamedTuple):
@@ -65,31 +66,28 @@ class Selection(NamedTuple):
     labels: tuple[str, ...] = ()
     created_by: str | None = None
 
-    def select(
-        self, keys: Iterable[ApiKey], *, now: datetime, local_now: datetime, usage: Usage
-    ) -> tuple[ApiKey, ...]:
+    def select(self, keys: Iterable[ApiKey], *, now: Moment, usage: Usage) -> tuple[ApiKey, ...]:
         """
         Return those of the *keys* that are meant, in their order.
 
         Args:
             keys: From one keystore.
-            now: The current instant.
-            local_now: The same as local time, which expiries are compared with.
+            now: The current moment.
             usage: What is known of their use.
         """
-        ends = None if self.expiring_in is None else _later(local_now, self.expiring_in)
-        unused_since = None if self.unused_for is None else _earlier(now, self.unused_for)
+        ends = None if self.expiring_in is None else _later(now.local, self.expiring_in)
+        unused_since = None if self.unused_for is None else _earlier(now.instant, self.unused_for)
         return tuple(
             key
             for key in keys
-            if self._fits_expiry(key, local_now, ends)
+            if self._fits_expiry(key, now, ends)
             and (unused_since is None or usage.unused(key, since=unused_since))
             and set(self.roles) <= set(key.metadata.roles)
             and all(_has_label(key, label) for label in self.labels)
             and (self.created_by is None or _made_by(key, self.created_by))
         )
 
-    def _fits_expiry(self, key: ApiKey, now: datetime, ends: datetime | None) -> bool:
+    def _fits_expiry(self, key: ApiKey, now: Moment, ends: datetime | None) -> bool:
         if not self.expired and ends is None:
             return True
         if key.expired(now):

@@ -11,6 +11,7 @@ its line, because a rule that is mistyped must not be a rule that is not there.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
@@ -27,12 +28,10 @@ from .permission import Permission, path_expression
 from .rules import MANAGE, STOCK, KeyFormat, Mcp, Policy, RateLimit, Role
 from .state import parse as parse_state
 
-FILE_NAME = "apikey.toml"
-ENVIRONMENT_VARIABLE = "METRICSHUB_APIKEY_POLICY"
 MAX_SIZE = 1 << 20
 HIGHEST_RATE = 1_000_000
 
-TOP = ("enforced", "state", "keys", "roles", "gateway", "mcp", "rate_limit")
+TOP = ("enforced", "state", "keys", "server", "roles", "gateway", "mcp", "rate_limit")
 KEYS = (
     "require_expiry",
     "default_lifetime",
@@ -47,10 +46,13 @@ MANAGING = ("manage", "may_grant", "self_rotate")
 ROLE = ("description", "allow", "tools", "networks", *RATE_LIMIT, *MANAGING)
 GATEWAY = ("public",)
 MCP = ("paths", "streams")
+SERVER = ("timezone",)
+ZONE = re.compile(r"[A-Za-z0-9_+:/-]{1,64}")
 
 HOMES = {
     **dict.fromkeys(TOP, "at the top of the file, above all tables"),
     **dict.fromkeys(KEYS, "in [keys]"),
+    **dict.fromkeys(SERVER, "in [server]"),
     **dict.fromkeys(ROLE, "in the table of a role, such as [roles.read-only]"),
     **dict.fromkeys(RATE_LIMIT, "in [rate_limit], or in the table of a role"),
     **dict.fromkeys(GATEWAY, "in [gateway]"),
@@ -59,49 +61,6 @@ HOMES = {
 """Where each key belongs: whoever appends one to the file puts it into the last table."""
 
 FORMATS: dict[str, KeyFormat] = {"uuid": "uuid", "prefixed": "prefixed"}
-
-
-def path_beside(keystore: str) -> str:
-    """Return where the policy of *keystore* belongs, links resolved."""
-    return os.path.join(os.path.dirname(os.path.realpath(keystore)), FILE_NAME)
-
-
-def named_policy(named: str | None, environ: Mapping[str, str]) -> str | None:
-    """Return the policy file that somebody asks for: *named*, or in the environment variables."""
-    return environ.get(ENVIRONMENT_VARIABLE) or None if named is None else named
-
-
-def find_policy(named: str | None, keystore: str, environ: Mapping[str, str]) -> str | None:
-    """
-    Return which policy file to use; None if there is none.
-
-    Args:
-        named: What the user asked for on the command line, or None.
-        keystore: The path of the keystore; a policy beside the file behind all links counts.
-        environ: The environment variables.
-    """
-    if (asked_for := named_policy(named, environ)) is not None:
-        return asked_for
-    path = path_beside(keystore)
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except PermissionError:  # whoever may not look into the directory cannot use its keystore
-        return None
-    except OSError:  # it may be there: let `load` say what is wrong
-        return path
-    return path
-
-
-def in_force(named: str | None, keystore: str, environ: Mapping[str, str]) -> Policy:
-    """
-    Return the rules for *keystore*; those of a stock server where there is no policy file.
-
-    The arguments are those of `find_policy`; raises PolicyError as `load` does.
-    """
-    path = find_policy(named, keystore, environ)
-    return STOCK if path is None else load(path)
 
 
 def load(path: str) -> Policy:
@@ -145,6 +104,8 @@ def parse(text: str, path: str) -> Policy:
         policy = policy._replace(state=top["state"].checked(parse_state))
     if "keys" in top:
         policy = _read_keys(policy, top["keys"].members(KEYS, HOMES))
+    if "server" in top and "timezone" in (server := top["server"].members(SERVER, HOMES)):
+        policy = policy._replace(timezone=server["timezone"].checked(_timezone))
     if "roles" in top:
         roles = {name: _read_role(name, role) for name, role in top["roles"].table().items()}
         _check_grants(roles, top["roles"].table())
@@ -218,6 +179,12 @@ def _key_format(text: str) -> KeyFormat:
     if text not in FORMATS:
         raise InvalidArgumentError("expected 'uuid' or 'prefixed'.")
     return FORMATS[text]
+
+
+def _timezone(text: str) -> str:
+    if not ZONE.fullmatch(text):
+        raise InvalidArgumentError("expected a time zone such as 'Europe/Paris'.")
+    return text
 
 
 def _prefix(text: str) -> str:

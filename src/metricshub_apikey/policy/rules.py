@@ -4,8 +4,9 @@ What an administrator asks of API keys: the rules, and which of them a key break
 `policy_file` reads them from `apikey.toml`; without such a file they are `STOCK`, which asks for
 nothing, as a stock MetricsHub server does.
 
+    >>> from datetime import UTC
     >>> policy = Policy(path="apikey.toml", require_role=True)
-    >>> now = datetime.fromisoformat("2027-01-01T00:00Z")
+    >>> now = Moment(datetime.fromisoformat("2027-01-01T00:00Z"), UTC)
     >>> policy.breaches(expires_on=None, created_at=now, roles=())[0].sentence
     'The key has no role; keys.require_role in apikey.toml asks for one.'
 """
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from metricshub_apikey.errors import PolicyBreachError
 from metricshub_apikey.keys.durations import SECOND, parse_duration, spoken
-from metricshub_apikey.keys.expiry import after, lifetime, text
+from metricshub_apikey.keys.expiry import Moment, after, lifetime, text
 from metricshub_apikey.keys.value import new_key
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ class Policy(NamedTuple):
         public: What needs no key, as rules of `Permission`.
         mcp: Where MCP is spoken.
         state: The server that gateways share; None where each is alone.
+        timezone: The zone of MetricsHub's server, as Java names it; None to find it.
         default_lifetime_text: The default, as written.
         max_lifetime_text: The limit, as written.
     """
@@ -171,11 +173,12 @@ class Policy(NamedTuple):
     public: tuple[str, ...] = ()
     mcp: Mcp = Mcp()
     state: Address | None = None
+    timezone: str | None = None
     default_lifetime_text: str | None = None
     max_lifetime_text: str | None = None
 
     def enforce(
-        self, *, expires_on: datetime | None, created_at: datetime, roles: Sequence[str]
+        self, *, expires_on: datetime | None, created_at: Moment, roles: Sequence[str]
     ) -> None:
         """
         Refuse a key that breaks a rule; the arguments are those of `breaches`.
@@ -187,7 +190,7 @@ class Policy(NamedTuple):
             raise PolicyBreachError(breach.sentence, hint=breach.hint)
 
     def breaches(
-        self, *, expires_on: datetime | None, created_at: datetime, roles: Sequence[str]
+        self, *, expires_on: datetime | None, created_at: Moment, roles: Sequence[str]
     ) -> list[Breach]:
         """
         Return the rules that a key breaks, in the order of the file.
@@ -197,12 +200,12 @@ class Policy(NamedTuple):
 
         Args:
             expires_on: Local date time from which on it is refused; None means never.
-            created_at: When it was made, with a zone.
+            created_at: When it was made, and the server's zone.
             roles: What it may do.
         """
         return [*self._life_breaches(expires_on, created_at), *self._role_breaches(roles)]
 
-    def _life_breaches(self, expires_on: datetime | None, created_at: datetime) -> Iterator[Breach]:
+    def _life_breaches(self, expires_on: datetime | None, created_at: Moment) -> Iterator[Breach]:
         limit = f"keys.max_lifetime in {self.source} is {self._longest}."
         if expires_on is None and self.require_expiry:
             sentence = (
@@ -213,7 +216,9 @@ class Policy(NamedTuple):
             return
         elif expires_on is None:
             yield Breach("keys.max_lifetime", f"The key would never expire; {limit}")
-        elif (life := lifetime(created_at, expires_on)) > self.max_lifetime:
+        elif (
+            life := lifetime(created_at.instant, expires_on, created_at.zone)
+        ) > self.max_lifetime:
             yield Breach(
                 "keys.max_lifetime",
                 f"The key would live for {spoken(life)}; {limit}",
@@ -363,6 +368,7 @@ def describe(policy: Policy) -> list[tuple[str, str]]:
         *([("Public", ", ".join(policy.public))] if policy.public else []),
         *([("MCP", _mcp(policy.mcp))] if policy.mcp != Mcp() else []),
         *([("State", str(policy.state))] if policy.state else []),
+        *([("Server's time", policy.timezone)] if policy.timezone else []),
     ]
 
 
@@ -425,6 +431,7 @@ def document(policy: Policy) -> dict[str, object]:
         "mcp": {"paths": list(policy.mcp.paths), "streams": list(policy.mcp.streams)},
         "remarks": policy.remarks(),
         "state": policy.state and str(policy.state),
+        "server": {"timezone": policy.timezone},
     }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from metricshub_apikey.activity.journal import Journal
@@ -19,9 +19,10 @@ from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey, differences
 from metricshub_apikey.keys.changes import Changes, sorted_labels
-from metricshub_apikey.keys.expiry import to_local
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore, Passwords, ignore_note
+from metricshub_apikey.keystore.server_zone import server_zone
 from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import Policy
@@ -72,6 +73,7 @@ class ApiKeys:
         *,
         passwords: Passwords = STOCK_PASSWORDS,
         clock: Callable[[], datetime] = utc_now,
+        zone: tzinfo | None = None,
         journal: Journal | None = None,
         notify: Callable[[str], None] = ignore_note,
     ) -> None:
@@ -82,6 +84,8 @@ class ApiKeys:
             keystore: The file, which need not exist, or what reads and writes it.
             passwords: Of the file and of its entries, where *keystore* is a path.
             clock: Returns the current instant, with a time zone.
+            zone: The server's; None for the one that the policy beside the file names, or else
+                the one that MetricsHub's Java finds on this machine.
             journal: Takes who did what, once it is on the disk; None writes it into the activity
                 database beside the file where *keystore* is a path, and keeps no record otherwise.
             notify: Takes notes for the user, each a sentence.
@@ -93,6 +97,7 @@ class ApiKeys:
             self._keystore = Keystore(keystore, passwords, notify=notify)
             self._journal = journal or _record_beside(self._keystore.path, notify)
         self._clock = clock
+        self._zone = zone or server_zone(self.path, policy=lambda: self._policy(None).timezone)
         self._notify = notify
 
     @classmethod
@@ -162,7 +167,7 @@ class ApiKeys:
 
         with undelivered(alias):
             self._keystore.update(add, create=True)
-        self._journal.write("create", [key], issuer.now, _described(key))
+        self._journal.write("create", [key], issuer.now.instant, _described(key))
         return key
 
     def require_free(self, alias: str) -> None:
@@ -284,7 +289,7 @@ class ApiKeys:
 
         old, new = done = self._keystore.update(revise)
         if new != old:
-            self._journal.write("edit", [new], issuer.now, ", ".join(differences(old, new)))
+            self._journal.write("edit", [new], issuer.now.instant, ", ".join(differences(old, new)))
         return done
 
     def rotate(
@@ -363,7 +368,7 @@ class ApiKeys:
             done = self._keystore.update(rotate)
         if done is not None:
             ended = done.old._replace(alias=done.new.alias)
-            self._journal.write("rotate", [ended], now, done.consequence)
+            self._journal.write("rotate", [ended], now.instant, done.consequence)
         return done
 
     def finish(self, alias: str) -> Finished:
@@ -398,7 +403,7 @@ class ApiKeys:
         for alias in aliases:
             wanted.setdefault(fold(alias), alias)
 
-        now = self._clock()
+        now = self._now()
 
         def remove(store: Store) -> tuple[Sequence[ApiKey], Sequence[str]]:
             removed = removal.remove(store, wanted.values())
@@ -407,7 +412,7 @@ class ApiKeys:
         removed, left = self._keystore.update(remove)
         for alias in left:
             self._notify(f"The old key of '{alias}' still works, as '{alias}{PREVIOUS}'.")
-        self._journal.write("revoke", removed, now)
+        self._journal.write("revoke", removed, now.instant)
         return tuple(wanted.values())
 
     def remove(
@@ -456,7 +461,7 @@ class ApiKeys:
         return verify(
             token,
             self.list(),
-            now=to_local(self._clock()),
+            now=self._now(),
             policy=self._policy(policy),
             demand=Demand(roles, request),
             history=self._journal.history,
@@ -506,18 +511,21 @@ class ApiKeys:
 
         plan = self._keystore.update(bring, create=True)
         done = {"create": plan.created, "edit": plan.edited, "revoke": plan.removed}
-        self._journal.write_all(done, issuer.now, "applied from a list")
+        self._journal.write_all(done, issuer.now.instant, "applied from a list")
         return plan
+
+    def _now(self) -> Moment:
+        return Moment(self._clock(), self._zone)
 
     def _issuer(self, policy: Policy | None) -> Issuer:
         return Issuer(
-            self._clock(), self._policy(policy), self._journal.actor, self._keystore.random_bytes
+            self._now(), self._policy(policy), self._journal.actor, self._keystore.random_bytes
         )
 
     def _policy(self, policy: Policy | None) -> Policy:
         if policy is not None:
             return policy
-        from metricshub_apikey.policy.file import in_force
+        from metricshub_apikey.policy.location import in_force
 
         return in_force(None, self.path, os.environ)
 

@@ -12,7 +12,7 @@ from metricshub_apikey.keys.alias import check_alias
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.changes import unchangeable
 from metricshub_apikey.keys.entries import RandomBytes
-from metricshub_apikey.keys.expiry import after, to_local
+from metricshub_apikey.keys.expiry import Moment, after, end_of_repetition, has_come, text
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.policy.rules import Policy
@@ -24,13 +24,13 @@ class Issuer(NamedTuple):
     Makes keys that keep the rules; they are in no keystore yet.
 
     Attributes:
-        now: The current instant, with a zone.
+        now: The current moment, and the server's zone.
         policy: The rules.
         actor: Who makes the keys, as `user@host`; None where that is unknown.
         random_bytes: Returns that many random bytes, fit for keys.
     """
 
-    now: datetime
+    now: Moment
     policy: Policy
     actor: str | None
     random_bytes: RandomBytes
@@ -57,7 +57,7 @@ class Issuer(NamedTuple):
             expires_on = after(now, policy.default_lifetime)
         _check_future(expires_on, now)
         policy.enforce(expires_on=expires_on, created_at=now, roles=metadata.roles)
-        created_ms = int(now.timestamp() * 1000)
+        created_ms = int(now.instant.timestamp() * 1000)
         secret = Secret(policy.new_key(self.random_bytes))
         return ApiKey(fold(alias), secret, expires_on, created_ms, None, metadata)
 
@@ -90,14 +90,22 @@ class Issuer(NamedTuple):
             _check_future(new.expires_on, self.now)
         self.policy.enforce(
             expires_on=new.expires_on,
-            created_at=old.created_at or self.now,
+            created_at=self.now._replace(instant=old.created_at or self.now.instant),
             roles=new.metadata.roles,
         )
 
 
-def _check_future(expires_on: datetime | None, now: datetime) -> None:
-    if expires_on is not None and expires_on <= to_local(now):
-        raise ExpiryInPastError("Expiration date time must be in the future.")
+def _check_future(expires_on: datetime | None, now: Moment) -> None:
+    if expires_on is None or not has_come(expires_on, now.local):
+        return
+    again = end_of_repetition(expires_on, now.zone)
+    if again is not None and now.local < again:
+        raise ExpiryInPastError(
+            f"The clocks are put back at {text(again)}, and a server would take "
+            f"{text(expires_on)} for past already.",
+            hint=f"Let the key expire at {text(again)} or later.",
+        )
+    raise ExpiryInPastError("Expiration date time must be in the future.")
 
 
 @contextmanager

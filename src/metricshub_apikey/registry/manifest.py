@@ -14,7 +14,7 @@ A field that an item leaves out stays as it is; an empty one is taken away.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime, time
+from datetime import date, datetime, time, tzinfo
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
@@ -78,13 +78,14 @@ class _PlacedError(ManifestError):
         self.place = place
 
 
-def read_manifest(path: str, *, stdin: BinaryIO) -> tuple[Wanted, ...]:
+def read_manifest(path: str, *, stdin: BinaryIO, zone: tzinfo) -> tuple[Wanted, ...]:
     """
     Return the keys in a list, in its order.
 
     Args:
         path: A file: TOML if its name ends in `.toml`, else YAML; `-` is standard input, YAML.
         stdin: Standard input.
+        zone: The server's, for times that are not local.
 
     Raises:
         ManifestError: It cannot be read or used; the message names the line and the field.
@@ -93,7 +94,7 @@ def read_manifest(path: str, *, stdin: BinaryIO) -> tuple[Wanted, ...]:
     text = decode(_data(path, name, stdin), name, ManifestError)
     items = _toml_items if path.lower().endswith(".toml") else yaml_items
     try:
-        return _wanted(items(text, name))
+        return _wanted(items(text, name), zone)
     except _PlacedError as fault:
         line = fault.place if isinstance(fault.place, int) else line_of(text, fault.place)
         raise ManifestError(f"{name}, line {line}: {fault.message}", hint=fault.hint) from None
@@ -116,19 +117,19 @@ def _data(path: str, name: str, stdin: BinaryIO) -> bytes:
     return snapshot.data
 
 
-def _wanted(items: Iterator[Field]) -> tuple[Wanted, ...]:
+def _wanted(items: Iterator[Field], zone: tzinfo) -> tuple[Wanted, ...]:
     found: dict[str, Wanted] = {}
     for number, item in enumerate(items):
         if number == MAX_ITEMS:
             raise _PlacedError(item.place, f"a list has at most {MAX_ITEMS:,} keys.")
-        one = _one(item)
+        one = _one(item, zone)
         if one.alias in found:
             raise _PlacedError(item.place, f"'{one.alias}' is in the list twice.")
         found[one.alias] = one
     return tuple(found.values())
 
 
-def _one(item: Field) -> Wanted:
+def _one(item: Field, zone: tzinfo) -> Wanted:
     fields = {"alias": item} if isinstance(item.value, str) else item.value
     if not isinstance(fields, dict):
         raise _PlacedError(item.place, f"expected a key, not {KINDS[type(fields)]}.")
@@ -137,12 +138,12 @@ def _one(item: Field) -> Wanted:
             raise _unknown(name, field.place)
     if "alias" not in fields:
         raise _PlacedError(item.place, "this key has no alias.")
-    alias = fold(str(_read("alias", fields["alias"], "")))
+    alias = fold(str(_read("alias", fields["alias"], "", zone)))
     if "expires_on" in fields and "expires_in" in fields:
         place = fields["expires_in"].place
         raise _PlacedError(place, f"'{alias}' has both expires_on and expires_in; use one.")
     found: dict[str, Any] = {
-        name: _read(name, field, f" of '{alias}'")
+        name: _read(name, field, f" of '{alias}'", zone)
         for name, field in fields.items()
         if name != "alias"
     }
@@ -160,10 +161,11 @@ def _unknown(name: str, place: int | Key) -> _PlacedError:
     return _PlacedError(place, f"{name[:40]!r} is not a field of a key.", hint)
 
 
-def _read(name: str, field: Field, whose: str) -> object:
+def _read(name: str, field: Field, whose: str, zone: tzinfo) -> object:
     """Return what `Wanted` has for a field."""
     try:
-        value: Any = READERS[name](field.value)
+        given = (field.value, zone) if name == "expires_on" else (field.value,)
+        value: Any = READERS[name](*given)
         if name in Metadata._fields:
             Metadata(**{name: value}).check()
     except InvalidArgumentError as error:
@@ -186,15 +188,16 @@ def _alias(value: object) -> str:
     return alias
 
 
-def _expires_on(value: object) -> datetime | None:
+def _expires_on(value: object, zone: tzinfo) -> datetime | None:
     if value is None or value == NEVER:
         return None
     if isinstance(value, datetime):
         try:
-            return on_the_wall(value) if value.tzinfo else value.replace(microsecond=0)
+            return on_the_wall(value, zone) if value.tzinfo else value.replace(microsecond=0)
         except (ValueError, OverflowError):
             raise InvalidArgumentError(f"'{value}' is not a date time here.") from None
-    return parse_date_time(value.isoformat() if isinstance(value, date) else _text(value))
+    typed = value.isoformat() if isinstance(value, date) else _text(value)
+    return parse_date_time(typed, zone)
 
 
 def _expires_in(value: object) -> str:
@@ -222,7 +225,7 @@ def _labels(value: object) -> Labels:
     return tuple(sorted((_text(name), _text(text, f"{name}: ")) for name, text in value.items()))
 
 
-READERS: dict[str, Callable[[object], object]] = {
+READERS: dict[str, Callable[..., object]] = {
     "alias": _alias,
     "expires_on": _expires_on,
     "expires_in": _expires_in,

@@ -15,7 +15,7 @@ from metricshub_apikey.errors import ApiKeyError
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey, differences
 from metricshub_apikey.keys.durations import parse_duration
-from metricshub_apikey.keys.expiry import after
+from metricshub_apikey.keys.expiry import Moment, after
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store
@@ -127,7 +127,7 @@ def _edited(issuer: Issuer, old: ApiKey, wanted: Wanted) -> ApiKey:
     return new
 
 
-def _expiry(old: ApiKey, wanted: Wanted, now: datetime) -> datetime | None:
+def _expiry(old: ApiKey, wanted: Wanted, now: Moment) -> datetime | None:
     """
     Return when a key should end that is there already.
 
@@ -138,11 +138,11 @@ def _expiry(old: ApiKey, wanted: Wanted, now: datetime) -> datetime | None:
     if wanted.expires_in is None:
         return wanted.expires_on or old.expires_on
     length = parse_duration(wanted.expires_in)
-    if old.lifetime == length:
+    if old.lifetime(now.zone) == length:
         return old.expires_on
     if old.created_at is None:
         return old.expires_on or after(now, length)
-    return after(old.created_at, length)
+    return after(now._replace(instant=old.created_at), length)
 
 
 def _unwanted(keys: dict[str, ApiKey], wanted: Sequence[Wanted]) -> tuple[ApiKey, ...]:

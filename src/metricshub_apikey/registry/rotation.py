@@ -8,7 +8,7 @@ without a key that works.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from metricshub_apikey.errors import (
@@ -21,7 +21,15 @@ from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.alias import MAX_ALIAS
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX, ApiKey
 from metricshub_apikey.keys.entries import RandomBytes
-from metricshub_apikey.keys.expiry import after, text, to_local
+from metricshub_apikey.keys.expiry import (
+    LAST_SECOND,
+    Moment,
+    after,
+    end_of_repetition,
+    has_come,
+    instants,
+    text,
+)
 from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import Policy
@@ -61,7 +69,7 @@ def is_previous(key: ApiKey) -> bool:
     return key.metadata.rotated_at is not None and key.alias.endswith(PREVIOUS)
 
 
-def left_behind(store: Store, aliases: Iterable[str], *, now: datetime) -> list[str]:
+def left_behind(store: Store, aliases: Iterable[str], *, now: Moment) -> list[str]:
     """Return those of the *aliases* whose old key, which a rotation has left, still works."""
     found = entries.by_alias(store)
     old = {alias: previous_alias(alias) for alias in aliases if previous_alias(alias) in found}
@@ -69,11 +77,11 @@ def left_behind(store: Store, aliases: Iterable[str], *, now: datetime) -> list[
     return [
         alias
         for alias, previous in old.items()
-        if is_previous(keys[previous]) and not keys[previous].expired(to_local(now))
+        if is_previous(keys[previous]) and not keys[previous].expired(now)
     ]
 
 
-def is_due(key: ApiKey, *, now: datetime, within: timedelta) -> bool:
+def is_due(key: ApiKey, *, now: Moment, within: timedelta) -> bool:
     """Return whether *key* expires within that time; of one that cannot be read nobody knows."""
     ends = key.expires_on
     return key.unreadable is not None or (ends is not None and ends <= after(now, within))
@@ -84,7 +92,7 @@ def rotate(
     alias: str,
     renew: Callable[[ApiKey], ApiKey],
     *,
-    now: datetime,
+    now: Moment,
     overlap: timedelta,
     within: timedelta | None,
     random_bytes: RandomBytes,
@@ -96,7 +104,7 @@ def rotate(
         store: Where the key is.
         alias: Letter case is ignored.
         renew: Makes the new key from the old one.
-        now: The current instant.
+        now: The current moment.
         overlap: How long the old key goes on working, never longer than it would have.
         within: Do nothing, and return None, unless the key expires within this time.
         random_bytes: Returns that many random bytes.
@@ -111,20 +119,34 @@ def rotate(
     new = renew(old)
     store.replace({bag: entries.new_bag(store, new, random_bytes)})
     store.remove(store.find(ENTRY_PREFIX + previous_alias(alias)))
-    end = after(now, overlap)
+    end = _end_of_overlap(now, overlap)
     ends = end if old.expires_on is None else min(end, old.expires_on)
-    metadata = old.metadata._replace(rotated_at=now.replace(microsecond=0))
+    metadata = old.metadata._replace(rotated_at=now.instant.replace(microsecond=0))
     previous = old._replace(alias=previous_alias(alias), expires_on=ends, metadata=metadata)
-    kept = ends > to_local(now)
+    kept = not has_come(ends, now.local)
     if kept:
         _require_room(old)
         store.adopt(entries.revised_bag(store, bag, old, previous, random_bytes))
     return Rotation(new, previous, kept)
 
 
-def require_rotatable(store: Store, key: ApiKey, *, now: datetime) -> None:
+def _end_of_overlap(now: Moment, overlap: timedelta) -> datetime:
     """
-    Check that *key* can be rotated at the instant *now*.
+    Return when the old key ends, as local time.
+
+    An end in the second pass of an hour that the clocks repeat cannot be told from one in the first
+    pass, so the old key lasts to the end of that hour: nobody must lose it early.
+    """
+    end = after(now, overlap)
+    first, last = instants(end, now.zone)
+    if overlap and first != last and now.instant + overlap >= last:
+        return end_of_repetition(end, now.zone) or end
+    return end
+
+
+def require_rotatable(store: Store, key: ApiKey, *, now: Moment) -> None:
+    """
+    Check that *key* can be rotated at *now*.
 
     Raises:
         EntryUnreadableError: Its value cannot be read, so it could not go on working.
@@ -144,7 +166,7 @@ def require_rotatable(store: Store, key: ApiKey, *, now: datetime) -> None:
     _, previous = entries.find(store, previous_alias(key.alias))
     if not is_previous(previous):
         entries.require_free(store, previous.alias)
-    if not previous.expired(to_local(now)):
+    if not previous.expired(now):
         until = f" until {text(previous.expires_on)}" if previous.expires_on else ""
         raise RotationPendingError(
             f"The API key '{key.alias}' has just been rotated: its old key works{until}.",
@@ -161,14 +183,14 @@ def _require_room(key: ApiKey) -> None:
 
 
 def next_expiry(
-    key: ApiKey, *, now: datetime, asked: datetime | None, policy: Policy
+    key: ApiKey, *, now: Moment, asked: datetime | None, policy: Policy
 ) -> datetime | None:
     """
     Return when the key that follows *key* ends: by default after a life of the same length.
 
     Args:
         key: The old key.
-        now: The current instant.
+        now: The current moment.
         asked: What the user wants, as local time; None for the default.
         policy: Whose default counts where the old key had no expiry.
 
@@ -177,14 +199,20 @@ def next_expiry(
     """
     if asked is not None:
         return asked
-    length = key.lifetime
+    length = key.lifetime(now.zone)
     if key.expires_on is None:
         length = policy.default_lifetime
     elif length is None:
         raise InvalidArgumentError(
             f"Nobody recorded when '{key.alias}' was created; say how long the new key shall live."
         )
-    return None if length is None else after(now, length)
+    return None if length is None else _fresh(now, length)
+
+
+def _fresh(now: Moment, length: timedelta) -> datetime:
+    """Return the end of a life of that *length*; one that would pass the year 9999 ends there."""
+    left = datetime.max.replace(tzinfo=UTC) - now.instant
+    return LAST_SECOND if length > left else min(after(now, length), LAST_SECOND)
 
 
 def finish(store: Store, alias: str) -> tuple[ApiKey, ApiKey | None]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 from metricshub_apikey.activity.database import Event
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.keys.expiry import text, to_local
+from metricshub_apikey.keys.expiry import Moment, text, to_local
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.prefixed import is_intact
 from metricshub_apikey.policy import permission
@@ -73,7 +72,7 @@ def verify(
     token: str,
     keys: Iterable[ApiKey],
     *,
-    now: datetime,
+    now: Moment,
     policy: Policy,
     demand: Demand,
     history: Callable[[str], Sequence[Event]],
@@ -84,7 +83,7 @@ def verify(
     Args:
         token: What a client sends.
         keys: All keys of the keystore; each is compared in constant time.
-        now: The local time.
+        now: The current moment.
         policy: What roles allow.
         demand: What the key must be allowed besides.
         history: Returns what is recorded of a key that is not in the keystore, by fingerprint.
@@ -94,13 +93,13 @@ def verify(
         if key.secret and key.secret == wanted:
             found = key
     if found is None:
-        return _absent(token, history)
+        return _absent(token, history, now)
     if found.expires_on is not None and found.expired(now):
         return Verdict("expired", f"expired since {text(found.expires_on)}", found)
     return _allowed(found, policy, demand) or Verdict("accepted", "accepted", found)
 
 
-def _absent(token: str, history: Callable[[str], Sequence[Event]]) -> Verdict:
+def _absent(token: str, history: Callable[[str], Sequence[Event]], now: Moment) -> Verdict:
     if is_intact(token) is False:
         return Verdict("mistyped", "mistyped: its checksum does not fit")
     if not LIKE_A_KEY.fullmatch(token):
@@ -108,7 +107,7 @@ def _absent(token: str, history: Callable[[str], Sequence[Event]]) -> Verdict:
     ends = [event for event in history(fingerprint(token)) if event.action in ENDED_BY]
     if ends:
         ended = ENDED_BY[ends[-1].action]
-        at = text(to_local(ends[-1].at))
+        at = text(to_local(ends[-1].at, now.zone))
         return Verdict(ended, f"'{ends[-1].alias}', {ended} at {at} by {ends[-1].actor}")
     return Verdict("unknown", "unknown: it is not in this keystore")
 

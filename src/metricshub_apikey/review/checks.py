@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -25,9 +25,10 @@ from metricshub_apikey.errors import (
 from metricshub_apikey.files import leftovers, lock, ownership, temporary
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.keys.expiry import to_local
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.keystore import Keystore
+from metricshub_apikey.keystore.server_zone import ServerZone
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.kdf import KdfParameters
 from metricshub_apikey.pkcs12.pbe import Pbes2
@@ -38,6 +39,18 @@ from metricshub_apikey.registry.rotation import is_previous
 UNUSED_FOR = timedelta(days=90)
 MODERN_ITERATIONS = 10_000
 NAMED = 5
+
+
+SOURCES = {
+    "option": "--timezone names",
+    "policy": "the policy names",
+    "environment": "TZ names",
+    "etc-timezone": "Java finds in /etc/timezone",
+    "etc-localtime": "Java finds in /etc/localtime",
+    "windows": "is that of this system",
+    "default": "Java takes where nothing names a zone",
+}
+"""What decides about the server's zone, as the end of a sentence."""
 
 
 class Severity(IntEnum):
@@ -124,7 +137,7 @@ def check_entries(store: Store, keys: Sequence[ApiKey]) -> Iterator[Finding]:
 
 
 def check_expiry(
-    keys: Iterable[ApiKey], *, now: datetime, thresholds: Thresholds
+    keys: Iterable[ApiKey], *, now: Moment, thresholds: Thresholds
 ) -> Iterator[Finding]:
     """
     Look for keys that have expired or will soon.
@@ -133,14 +146,14 @@ def check_expiry(
 
     Args:
         keys: The keys.
-        now: The local time.
+        now: The current moment.
         thresholds: What soon means.
     """
     groups: dict[str, list[str]] = {"expired": [], "over": [], "critical": [], "warn": []}
     for key in keys:
         if key.expires_on is None:
             continue
-        left = key.expires_on - now
+        left = key.expires_on - now.local
         if is_previous(key):
             name = "over" if left <= timedelta() else ""
         elif left <= timedelta():
@@ -168,6 +181,20 @@ def _expiry_findings(groups: dict[str, list[str]]) -> Iterator[Finding]:
             yield Finding(check, severity, f"{_some(aliases)}: {what}.", hint, aliases)
 
 
+def check_time(zone: tzinfo) -> Iterator[Finding]:
+    """Tell in which zone expiries are read, and whether that is certain."""
+    if not isinstance(zone, ServerZone):
+        return
+    found = zone.found
+    if not found.notes:
+        sentence = f"Expiries are read in {found.name}, which {SOURCES[found.source]}."
+        yield Finding("time", Severity.OK, sentence)
+        return
+    sentence = " ".join(note.message for note in found.notes)
+    hint = "Name the server's zone in the policy: timezone in [server]."
+    yield Finding("time", Severity.WARNING, sentence, hint)
+
+
 def check_use(keys: Iterable[ApiKey], usage: Usage, *, now: datetime) -> Iterator[Finding]:
     """Look for keys that nobody has used for a long time; *now* is the current instant."""
     since = now - UNUSED_FOR
@@ -179,14 +206,16 @@ def check_use(keys: Iterable[ApiKey], usage: Usage, *, now: datetime) -> Iterato
         yield Finding("unused", Severity.OK, f"No key lay idle for {UNUSED_FOR.days} days.")
 
 
-def check_policy(keys: Iterable[ApiKey], policy: Policy | PolicyError) -> Iterator[Finding]:
+def check_policy(
+    keys: Iterable[ApiKey], policy: Policy | PolicyError, *, zone: tzinfo
+) -> Iterator[Finding]:
     """Look for keys that break the policy; or say that it cannot be read."""
     if isinstance(policy, PolicyError):
         yield Finding("policy", Severity.CRITICAL, policy.message, policy.hint)
         return
     if policy.path is None:
         return
-    guilty = tuple(key.alias for key in keys if breaches(key, policy))
+    guilty = tuple(key.alias for key in keys if breaches(key, policy, zone))
     if guilty:
         sentence = f"{_some(guilty)}: against the policy."
         yield Finding("policy", Severity.WARNING, sentence, "See: apikey policy check", guilty)
@@ -197,21 +226,21 @@ def check_policy(keys: Iterable[ApiKey], policy: Policy | PolicyError) -> Iterat
         yield Finding("roles", severity, remark, "See: apikey policy show")
 
 
-def breaches(key: ApiKey, policy: Policy) -> list[str]:
+def breaches(key: ApiKey, policy: Policy, zone: tzinfo) -> list[str]:
     """Return, as sentences, the rules that an existing key breaks; an old key's life is short."""
     if key.unreadable is not None or is_previous(key):
         return []
     # Of a key that nobody dated, no life is too long.
-    created_at = key.created_at or datetime.max.replace(tzinfo=UTC)
+    created_at = Moment(key.created_at or datetime.max.replace(tzinfo=UTC), zone)
     found = policy.breaches(
         expires_on=key.expires_on, created_at=created_at, roles=key.metadata.roles
     )
     return [breach.sentence for breach in found]
 
 
-def all_breaches(keys: Iterable[ApiKey], policy: Policy) -> dict[str, list[str]]:
+def all_breaches(keys: Iterable[ApiKey], policy: Policy, zone: tzinfo) -> dict[str, list[str]]:
     """Return, by alias, the rules that each key breaks which breaks any; see `breaches`."""
-    found = {key.alias: breaches(key, policy) for key in keys}
+    found = {key.alias: breaches(key, policy, zone) for key in keys}
     return {alias: sentences for alias, sentences in found.items() if sentences}
 
 
@@ -270,7 +299,7 @@ def examine(
     *,
     policy: Policy | PolicyError,
     usage: Usage,
-    now: datetime,
+    now: Moment,
     thresholds: Thresholds,
 ) -> Report:
     """
@@ -280,7 +309,7 @@ def examine(
         keystore: The file.
         policy: The rules, or why they cannot be read.
         usage: What is known of the keys' use.
-        now: The current instant.
+        now: The current moment.
         thresholds: Which expiries are near.
     """
     try:
@@ -302,9 +331,10 @@ def examine(
         *file_findings,
         *(Finding("leftovers", Severity.CRITICAL, told) for told in unfinished),
         *check_entries(store, keys),
-        *check_expiry(keys, now=to_local(now), thresholds=thresholds),
-        *check_use(keys, usage, now=now),
-        *check_policy(keys, policy),
+        *check_expiry(keys, now=now, thresholds=thresholds),
+        *check_time(now.zone),
+        *check_use(keys, usage, now=now.instant),
+        *check_policy(keys, policy, zone=now.zone),
         *check_algorithms(store, keys),
     ]
     return Report(tuple(findings), keys, usage)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 
 from metricshub_apikey.formats.prometheus import NO_LABELS, Metric
 from metricshub_apikey.formats.visible import escape
-from metricshub_apikey.keys.expiry import instants
+from metricshub_apikey.keys.expiry import Moment, instants
 
 from .checks import Report, Severity
 
@@ -29,7 +28,7 @@ def nagios_line(report: Report) -> str:
     return f"APIKEY {report.severity.name} - {said} | keys={len(report.keys)} {counts}"
 
 
-def metrics(report: Report, now: datetime) -> Iterator[Metric]:
+def metrics(report: Report, now: Moment) -> Iterator[Metric]:
     """
     Yield the numbers of a check, for the textfile collector of Prometheus.
 
@@ -50,7 +49,7 @@ def metrics(report: Report, now: datetime) -> Iterator[Metric]:
     yield from _key_metrics(report, now)
 
 
-def _key_metrics(report: Report, now: datetime) -> Iterator[Metric]:
+def _key_metrics(report: Report, now: Moment) -> Iterator[Metric]:
     keys = [key for key in report.keys if key.unreadable is None]
     states = {
         "valid": sum(not key.expired(now) for key in keys),
@@ -64,7 +63,7 @@ def _key_metrics(report: Report, now: datetime) -> Iterator[Metric]:
         "apikey_expiry_timestamp_seconds",
         "When each API key expires; keys without an expiry are left out.",
         [
-            ({"alias": key.alias}, instants(key.expires_on)[0].timestamp())
+            ({"alias": key.alias}, instants(key.expires_on, now.zone)[0].timestamp())
             for key in keys
             if key.expires_on
         ],

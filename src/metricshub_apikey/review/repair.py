@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 from metricshub_apikey.activity.database import path_beside
 from metricshub_apikey.activity.journal import Journal
@@ -19,7 +19,7 @@ from metricshub_apikey.files import leftovers, ownership, reading, temporary
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.entries import RandomBytes
-from metricshub_apikey.keys.expiry import parse_date_time, text
+from metricshub_apikey.keys.expiry import Moment, parse_date_time, text
 from metricshub_apikey.keys.value import SEPARATOR
 from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.bag import Bag
@@ -27,7 +27,7 @@ from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.secret import Secret
 
 
-def repair(keystore: Keystore, journal: Journal, now: datetime) -> list[str]:
+def repair(keystore: Keystore, journal: Journal, now: Moment) -> list[str]:
     """
     Mend the keystore, in one write if an entry must change, and return what was done.
 
@@ -46,11 +46,11 @@ def repair(keystore: Keystore, journal: Journal, now: datetime) -> list[str]:
         raise WriteFailedError(f"{path} cannot be mended: {error.strerror}.") from error
 
 
-def _repair(keystore: Keystore, path: str, journal: Journal, now: datetime) -> list[str]:
+def _repair(keystore: Keystore, path: str, journal: Journal, now: Moment) -> list[str]:
     database = path_beside(path)
     left = temporary.names(path) + temporary.names(database)
-    mended = keystore.update(lambda store: _mend_expiries(store, keystore.random_bytes))
-    journal.write("fix", mended, now, "expiry")
+    mended = keystore.update(lambda store: _mend_expiries(store, keystore.random_bytes, now.zone))
+    journal.write("fix", mended, now.instant, "expiry")
     done = [
         f"The expiry of '{key.alias}' is now {text(key.expires_on)}."
         for key in mended
@@ -97,7 +97,7 @@ def _no_modes(path: str, mode: int) -> WriteFailedError:
     )
 
 
-def _mend_expiries(store: Store, random_bytes: RandomBytes) -> list[ApiKey]:
+def _mend_expiries(store: Store, random_bytes: RandomBytes, zone: tzinfo) -> list[ApiKey]:
     """Rewrite the expiries that a person can read and a stock server cannot."""
     found = entries.by_alias(store)
     broken = [key for key in entries.read(store, found).values() if key.unreadable]
@@ -105,7 +105,7 @@ def _mend_expiries(store: Store, random_bytes: RandomBytes) -> list[ApiKey]:
     mended = []
     revised: dict[Bag, Bag] = {}
     for old, value in zip(broken, values, strict=True):
-        readable = None if isinstance(value, EntryUnreadableError) else _mend(value)
+        readable = None if isinstance(value, EntryUnreadableError) else _mend(value, zone)
         if readable is not None:
             key, moment = readable
             new = old._replace(secret=Secret(key), expires_on=moment, unreadable=None)
@@ -116,11 +116,11 @@ def _mend_expiries(store: Store, random_bytes: RandomBytes) -> list[ApiKey]:
     return mended
 
 
-def _mend(value: bytes) -> tuple[str, datetime] | None:
+def _mend(value: bytes, zone: tzinfo) -> tuple[str, datetime] | None:
     """Return the key and the expiry in the value of an entry; None if that is no time."""
     try:
         key, *rest = value.decode().split(SEPARATOR)
-        moment = parse_date_time(rest[0].strip().replace(" ", "T", 1)) if rest else None
+        moment = parse_date_time(rest[0].strip().replace(" ", "T", 1), zone) if rest else None
     except (UnicodeDecodeError, InvalidArgumentError):
         return None
     return (key, moment) if key and moment is not None else None

@@ -69,7 +69,7 @@ def command(
     Example:
       apikey apply keys.yaml --dry-run
     """
-    wanted = read_manifest(file, stdin=session.open_stdin(file))
+    wanted = read_manifest(file, stdin=session.open_stdin(file), zone=session.zone)
     keys, policy = session.keys, session.policy
     plan = keys.preview(wanted, prune=prune, policy=policy)
     with KeyFolder(out_dir) as folder:

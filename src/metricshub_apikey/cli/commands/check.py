@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -20,8 +20,8 @@ from metricshub_apikey.cli.result import Document, Result
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import ApiKeyError, PasswordError
 from metricshub_apikey.formats.visible import escape
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keystore.keystore import Keystore
-from metricshub_apikey.registry.api_keys import utc_now
 from metricshub_apikey.review.checks import Finding, Report, Severity, Thresholds, examine
 from metricshub_apikey.review.repair import repair
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Checked(Result):
     """What was found, and what was mended."""
 
-    def __init__(self, report: Report, *, keystore: str, now: datetime) -> None:
+    def __init__(self, report: Report, *, keystore: str, now: Moment) -> None:
         self.report = report
         self.keystore = keystore
         self.now = now
@@ -116,7 +116,7 @@ def command(session: Session, *, warn: timedelta, critical: timedelta, fix: bool
             keystore,
             policy=session.policy_or_error(),
             usage=session.usage,
-            now=utc_now(),
+            now=session.now,
             thresholds=Thresholds(warn, critical),
         )._replace(done=done)
     session.out.show(Checked(report, keystore=session.location.path, now=session.now))
@@ -126,7 +126,7 @@ def command(session: Session, *, warn: timedelta, critical: timedelta, fix: bool
 def _mended(session: Session, keystore: Keystore) -> tuple[str, ...]:
     """Mend what is safe to mend; a warning where that fails, for the check goes on."""
     try:
-        return tuple(repair(keystore, session.journal, utc_now()))
+        return tuple(repair(keystore, session.journal, session.now))
     except ApiKeyError as error:
         session.out.warn(" ".join(filter(None, ("--fix failed:", error.message, error.hint))))
         return ()

@@ -14,7 +14,7 @@ from metricshub_apikey.activity.caller import caller
 from metricshub_apikey.cli.options import FILE, Command, common_options, pass_session
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import InvalidArgumentError, MissingExtraError
-from metricshub_apikey.policy.file import named_policy
+from metricshub_apikey.policy.location import named_policy
 
 if TYPE_CHECKING:
     from metricshub_apikey.console.application import Settings
@@ -122,7 +122,14 @@ def _settings(session: Session, listen: Listen, how: dict[str, bool | str | None
         _require_bcrypt()
     api_only = bool(how["api_only"])
     sign_in = "users" if how["users"] else "none" if api_only else "link"
-    return Settings(files, place, sign_in, not api_only, caller(os.environ))  # type: ignore[arg-type]
+    return Settings(
+        files,
+        place,
+        sign_in,  # type: ignore[arg-type]
+        not api_only,
+        caller(os.environ),
+        session.timezone,
+    )
 
 
 def _require_bcrypt() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import click
@@ -27,6 +26,7 @@ from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey, differences
 from metricshub_apikey.keys.changes import Changes
 from metricshub_apikey.keys.document import key_document
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.metadata import parse_labels
 from metricshub_apikey.keys.selection import Usage
 
@@ -34,9 +34,7 @@ from metricshub_apikey.keys.selection import Usage
 class Edited(Result):
     """A key as it is now, and what is different."""
 
-    def __init__(
-        self, key: ApiKey, changed: Sequence[str], *, keystore: str, now: datetime
-    ) -> None:
+    def __init__(self, key: ApiKey, changed: Sequence[str], *, keystore: str, now: Moment) -> None:
         self.key = key
         self.changed = changed
         self.keystore = keystore

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,9 +23,8 @@ from metricshub_apikey.cli.session import Session
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.document import KEY_FIELDS, key_document
-from metricshub_apikey.keys.expiry import to_local
+from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.selection import Selection, Usage, check_label_filter
-from metricshub_apikey.registry.api_keys import utc_now
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,8 +49,7 @@ class Listing(Result):
 
     Attributes:
         keys: In the order of the keystore.
-        now: The current instant.
-        local_now: The same as local time.
+        now: The current moment, on the server's clock.
         usage: What is known of their use.
         keystore: The path of the keystore.
         long: Whether people get a table.
@@ -63,7 +60,7 @@ class Listing(Result):
         self,
         keys: Sequence[ApiKey],
         *,
-        now: datetime,
+        now: Moment,
         usage: Usage,
         keystore: str,
         long: bool,
@@ -71,14 +68,13 @@ class Listing(Result):
     ) -> None:
         self.keys = keys
         self.now = now
-        self.local_now = to_local(now)
         self.usage = usage
         self.keystore = keystore
         self.long = long
         self.all_keys = all_keys
 
     def _documents(self) -> Iterator[Document]:
-        return (key_document(key, now=self.local_now, usage=self.usage) for key in self.keys)
+        return (key_document(key, now=self.now, usage=self.usage) for key in self.keys)
 
     def document(self) -> Document:
         """Return the same fields for every key."""
@@ -98,7 +94,7 @@ class Listing(Result):
             return ["No API keys found." if self.all_keys else "No such API keys found."]
         if self.long:
             return self._table().lines()
-        return [line(key, self.local_now) for key in self.keys]
+        return [line(key, self.now) for key in self.keys]
 
     def drawing(self, width: Callable[[], int]) -> RenderableType | None:
         """Return the table of `--long`."""
@@ -107,7 +103,7 @@ class Listing(Result):
     def _table(self) -> KeyTable:
         from metricshub_apikey.cli.table import KeyTable
 
-        return KeyTable(self.keys, now=self.now, local_now=self.local_now, usage=self.usage)
+        return KeyTable(self.keys, now=self.now, usage=self.usage)
 
 
 def _cell(value: object) -> str:
@@ -170,10 +166,10 @@ def command(session: Session, /, *, long: bool, **filters: Any) -> None:  # noqa
     warn_of_unreadable(session.out, found)
     known = complete or selection.unused_for is not None
     usage = session.usage if known else Usage()
-    now = utc_now()
+    now = session.now
     all_keys, shown = selection == Selection(), found
     if not all_keys:
-        shown = selection.select(found, now=now, local_now=to_local(now), usage=usage)
+        shown = selection.select(found, now=now, usage=usage)
     return session.out.show(
         Listing(shown, now=now, usage=usage, keystore=keystore, long=long, all_keys=all_keys)
     )

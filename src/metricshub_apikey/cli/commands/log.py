@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 
 import click
 
@@ -22,9 +22,10 @@ from metricshub_apikey.registry.api_keys import utc_now
 class Logged(Result):
     """Who did what and when, oldest first."""
 
-    def __init__(self, events: Sequence[Event], database: str) -> None:
+    def __init__(self, events: Sequence[Event], database: str, zone: tzinfo) -> None:
         self.events = events
         self.database = database
+        self.zone = zone
 
     def document(self) -> Document:
         """Return every field of each event; times are instants."""
@@ -41,13 +42,13 @@ class Logged(Result):
 
     def lines(self) -> list[str]:
         """Return a line for each event; times are local."""
-        return [*map(_line, self.events)] or ["Nothing has been recorded."]
+        return [_line(event, self.zone) for event in self.events] or ["Nothing has been recorded."]
 
 
-def _line(event: Event) -> str:
+def _line(event: Event, zone: tzinfo) -> str:
     details = f" ({escape(event.details)})" if event.details else ""
     who, alias = escape(event.actor), green(escape(event.alias))
-    return f"{text(to_local(event.at))} {who} {escape(event.action)} {alias}{details}"
+    return f"{text(to_local(event.at, zone))} {who} {escape(event.action)} {alias}{details}"
 
 
 @click.command("log", cls=Command)
@@ -66,4 +67,4 @@ def command(session: Session, *, alias: str | None, since: timedelta | None) -> 
     now = utc_now()
     first = None if since is None else now - min(since, timedelta(days=365_000))
     events = session.activity.events(None if alias is None else fold(alias), first)
-    session.out.show(Logged(events, session.activity.path))
+    session.out.show(Logged(events, session.activity.path, session.zone))

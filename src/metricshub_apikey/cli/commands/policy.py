@@ -108,6 +108,7 @@ def command(context: click.Context) -> None:
 )
 @click.option(
     "--prefix",
+    metavar="PREFIX",
     default=PREFIX,
     callback=_prefix,
     help=f"How new keys begin where the policy asks for prefixed ones. Default: {PREFIX}",
@@ -154,7 +155,7 @@ def check(session: Session) -> int:
     Example:
       apikey policy check
     """
-    found = all_breaches(session.keys.list(), session.policy)
+    found = all_breaches(session.keys.list(), session.policy, session.zone)
     for remark in session.policy.remarks():
         session.out.note(remark)
     session.out.show(Breaches(found, session.location.path))

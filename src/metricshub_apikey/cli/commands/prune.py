@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import click
 
@@ -21,13 +21,14 @@ from metricshub_apikey.cli.result import Document, Result
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
+from metricshub_apikey.keys.expiry import Moment
 
 
 class Pruned(Result):
     """The expired keys that are gone, or would go."""
 
     def __init__(
-        self, keys: Sequence[ApiKey], *, keystore: str, now: datetime, dry_run: bool
+        self, keys: Sequence[ApiKey], *, keystore: str, now: Moment, dry_run: bool
     ) -> None:
         self.keys = keys
         self.keystore = keystore
@@ -73,8 +74,7 @@ def command(session: Session, *, older_than: timedelta, dry_run: bool, yes: bool
     """
     if not (yes or dry_run):
         session.require_terminal()
-    now = session.now
-    limit = now - min(older_than, now - now.min)
+    limit = session.now.before(older_than)
     dead = tuple(key for key in session.keys.list() if key.expired(limit))
     removed = dead if dry_run else remove_agreed(session, dead, "prune", yes=yes)
     result = Pruned(removed, keystore=session.location.path, now=session.now, dry_run=dry_run)

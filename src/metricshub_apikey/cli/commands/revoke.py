@@ -15,7 +15,6 @@ from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.selection import Selection, Usage
-from metricshub_apikey.registry.api_keys import utc_now
 
 
 class Revoked(Result):
@@ -92,7 +91,7 @@ def command(
 def _selected(session: Session, *, expired: bool, role: str | None) -> tuple[ApiKey, ...]:
     selection = Selection(expired=expired, roles=() if role is None else (role,))
     keys = session.keys.list()
-    return selection.select(keys, now=utc_now(), local_now=session.now, usage=Usage())
+    return selection.select(keys, now=session.now, usage=Usage())
 
 
 def _leaked(session: Session, paths: tuple[str, ...]) -> tuple[ApiKey, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -25,9 +25,10 @@ from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.document import KEY_FIELDS, key_document
-from metricshub_apikey.keys.expiry import text
+from metricshub_apikey.keys.durations import SECOND
+from metricshub_apikey.keys.expiry import Moment, end_of_repetition, text
 from metricshub_apikey.keys.selection import Usage
-from metricshub_apikey.registry.api_keys import DEFAULT_OVERLAP, utc_now
+from metricshub_apikey.registry.api_keys import DEFAULT_OVERLAP
 from metricshub_apikey.registry.rotation import Rotation, is_due
 
 
@@ -37,7 +38,7 @@ class Rotated(NewKey):
     verb = "rotated"
 
     def __init__(
-        self, done: Rotation, *, alias: str, file: str | None, keystore: str, now: datetime
+        self, done: Rotation, *, alias: str, file: str | None, keystore: str, now: Moment
     ) -> None:
         super().__init__(done.new, alias=alias, file=file, keystore=keystore, now=now)
         self.old = done.old if done.kept and done.old.expires_on is not None else None
@@ -51,7 +52,10 @@ class Rotated(NewKey):
         """Return how long the old key works."""
         if self.old is None or self.old.expires_on is None:
             return []
-        return [f"The old key works until {text(self.old.expires_on)}, as '{self.old.alias}'."]
+        ends = self.old.expires_on
+        again = end_of_repetition(ends - SECOND, self.now.zone) == ends
+        why = ", when the clocks have repeated their hour" if again else ""
+        return [f"The old key works until {text(ends)}{why}, as '{self.old.alias}'."]
 
 
 class NotDue(Result):
@@ -139,7 +143,7 @@ def command(
 
 def _is_due(session: Session, alias: str, within: timedelta | None) -> bool:
     """Look before the key's file is made: the last rotation's file may still be there."""
-    return within is None or is_due(session.keys.get(alias), now=utc_now(), within=within)
+    return within is None or is_due(session.keys.get(alias), now=session.now, within=within)
 
 
 def _not_due(session: Session, alias: str) -> None:

@@ -11,16 +11,24 @@ import click
 from metricshub_apikey.cli.options import FILE, Command, common_options, pass_session, state_option
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import InvalidArgumentError, MissingExtraError
-from metricshub_apikey.policy.file import named_policy
+from metricshub_apikey.policy.location import named_policy
 
 if TYPE_CHECKING:
+    from metricshub_apikey.gateway import server
     from metricshub_apikey.gateway.service import StateFailure
 
-PACKAGES = ("uvicorn", "httptools", *(() if sys.platform == "win32" else ("uvloop",)))
+PACKAGES = ("uvicorn", "httptools", "aiohttp", *(() if sys.platform == "win32" else ("uvloop",)))
 
 
-def _address(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, int]:
+ASK = ("127.0.0.1", 8485)
+
+
+def _address(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, int] | None:
     """Return host and port of `HOST:PORT`; a host alone has the default port."""
+    if value is None:
+        return None
     host, colon, port = value.rpartition(":")
     if not colon or value.endswith("]"):
         host, port = value, "8484"
@@ -41,6 +49,33 @@ def _public(
     except InvalidArgumentError as error:
         raise click.BadParameter(error.message, context, parameter) from None
     return value
+
+
+def _front(options: dict[str, Any], trusted: str | None) -> server.Front | None:
+    """Take what belongs to an upstream out of the options; return None where there is none."""
+    url, ask = options.pop("upstream"), options.pop("ask_bind")
+    given = {
+        "insecure": options.pop("upstream_insecure"),
+        "ca": options.pop("upstream_ca"),
+        "pass_authorization": options.pop("pass_authorization"),
+    }
+    if url is None:
+        if ask or any(given.values()):
+            raise click.UsageError(
+                "--ask-bind, --pass-authorization, --upstream-insecure and --upstream-ca go with "
+                "--upstream."
+            )
+        return None
+    from metricshub_apikey.gateway import proxy, server
+    from metricshub_apikey.http.listener import LOOPBACK, Listen
+
+    upstream = proxy.Upstream(url, **given)
+    upstream.check()
+    networks = LOOPBACK if trusted is None else tuple(trusted.split(","))
+    host, port = ask or ASK
+    listen = Listen(host, port, insecure=options["insecure"], trusted=networks)
+    listen.check()
+    return server.Front(upstream, listen)
 
 
 @click.command("serve", cls=Command)
@@ -84,6 +119,18 @@ def _public(
     default=1,
     help="How many processes; default: 1.",
 )
+@click.option("--upstream", metavar="URL", help="Be the reverse proxy in front of this service.")
+@click.option("--pass-authorization", is_flag=True, help="Give the key to the service, too.")
+@click.option("--upstream-insecure", is_flag=True, help="Do not check the service's certificate.")
+@click.option(
+    "--upstream-ca", metavar="FILE", type=FILE, help="Trust this certificate of the service."
+)
+@click.option(
+    "--ask-bind",
+    metavar="HOST:PORT",
+    callback=_address,
+    help="With --upstream, where /auth, /healthz and /metrics are; default: 127.0.0.1:8485.",
+)
 @common_options()
 @pass_session
 def command(
@@ -96,21 +143,25 @@ def command(
     public: tuple[str, ...],
     no_limits: bool,
     log_all: bool,
-    **where: Any,  # noqa: ANN401 - the other fields of Listen
+    **where: Any,  # noqa: ANN401 - the other fields of Listen, and those of Upstream
 ) -> None:
     """
     Decide for a reverse proxy whether a request may pass.
 
-    nginx, Caddy, Traefik and Envoy ask at /auth. SIGHUP reads keystore, policy and certificate
-    anew, SIGTERM ends well. Log lines go to standard error; with --output json, as JSON.
+    nginx, Caddy and Traefik ask at /auth, Envoy below /envoy. SIGHUP reads keystore, policy and
+    certificate anew, SIGTERM ends well. Log lines go to standard error; with --output json, as
+    JSON. With --upstream it is a reverse proxy itself.
 
     \b
     Example:
       apikey serve --bind 127.0.0.1:8484
+      apikey serve --upstream https://127.0.0.1:31888 --pass-authorization --upstream-insecure
     """
     try:
         from metricshub_apikey.gateway import server, service
         from metricshub_apikey.http import listener
+
+        front = _front(where, trusted)
     except ModuleNotFoundError as error:
         if error.name not in PACKAGES:
             raise
@@ -128,6 +179,7 @@ def command(
         log_form=session.out.form.log_form,
         log_all=log_all,
         public=public,
-        trusted=tuple(listen.networks),
+        trusted=tuple(listen.networks) if front is None or trusted else (),
+        timezone=session.timezone,
     )
-    server.serve(settings, listen)
+    server.serve(settings, listen, front)

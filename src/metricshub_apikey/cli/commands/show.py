@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import click
 
 from metricshub_apikey.cli.completion import complete_alias
@@ -15,14 +13,14 @@ from metricshub_apikey.cli.session import Session
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.document import key_document
-from metricshub_apikey.keys.expiry import text, to_local
+from metricshub_apikey.keys.expiry import Moment, text, to_local
 from metricshub_apikey.keys.selection import Usage
 
 
 class Shown(Result):
     """Everything about one key but the key itself."""
 
-    def __init__(self, key: ApiKey, usage: Usage, *, keystore: str, now: datetime) -> None:
+    def __init__(self, key: ApiKey, usage: Usage, *, keystore: str, now: Moment) -> None:
         self.key = key
         self.usage = usage
         self.keystore = keystore
@@ -46,14 +44,22 @@ class Shown(Result):
             ("Key", UNREADABLE_MASK if key.unreadable else escape(key.masked)),
             ("Unreadable", escape(key.unreadable) if key.unreadable else None),
             ("Expires", None if key.unreadable else when(key.expires_on, self.now)),
-            ("Created", text(to_local(key.created_at)) if key.created_at else "unknown"),
+            (
+                "Created",
+                text(to_local(key.created_at, self.now.zone)) if key.created_at else "unknown",
+            ),
             ("Created by", escape(metadata.created_by or "unknown")),
-            ("Last used", text(to_local(used)) if used else "unknown"),
+            ("Last used", text(to_local(used, self.now.zone)) if used else "unknown"),
             ("Roles", escape(", ".join(metadata.roles)) or "-"),
             ("Service account", escape(metadata.service_account or "-")),
             ("Description", escape(metadata.description or "-")),
             ("Labels", label_words(dict(metadata.labels)) or "-"),
-            ("Rotated", f"{text(to_local(rotated))}: this is the old key" if rotated else None),
+            (
+                "Rotated",
+                f"{text(to_local(rotated, self.now.zone))}: this is the old key"
+                if rotated
+                else None,
+            ),
         ]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import click
 
 from metricshub_apikey.cli.key_text import expiry_phrase, warn_of_unreadable
@@ -20,7 +18,7 @@ from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.document import KEY_FIELDS, key_document
-from metricshub_apikey.keys.expiry import text, to_local
+from metricshub_apikey.keys.expiry import Moment, text, to_local
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.registry import verification
 from metricshub_apikey.registry.verification import Demand, Verdict, token_in
@@ -29,7 +27,7 @@ from metricshub_apikey.registry.verification import Demand, Verdict, token_in
 class Verified(Result):
     """Which key it is, and whether it would be accepted."""
 
-    def __init__(self, verdict: Verdict, usage: Usage, *, keystore: str, now: datetime) -> None:
+    def __init__(self, verdict: Verdict, usage: Usage, *, keystore: str, now: Moment) -> None:
         self.verdict = verdict
         self.usage = usage
         self.keystore = keystore
@@ -57,7 +55,7 @@ class Verified(Result):
         if key is None or not self.verdict.accepted:
             return [f"{name}refused ({escape(self.verdict.sentence)})"]
         rotated = key.metadata.rotated_at
-        ending = f"; rotated at {text(to_local(rotated))}" if rotated else ""
+        ending = f"; rotated at {text(to_local(rotated, self.now.zone))}" if rotated else ""
         return [f"{name}accepted ({expiry_phrase(key.expires_on, self.now)}){ending}"]
 
 

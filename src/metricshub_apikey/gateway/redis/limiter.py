@@ -31,6 +31,9 @@ RETRY_SECONDS = (0.2, 0.4, 0.8, 1.6)
 """Pauses between tries, the last one again and again: to ask a Cluster for its parts is work."""
 
 DOUBT_SECONDS = 60.0
+LEEWAY_SECONDS = 1.0
+"""By how much a gateway may count a request longer than the server, whose answer came late."""
+
 MOST_AT_ONCE = 500
 MICROSECONDS = 1_000_000
 
@@ -125,6 +128,7 @@ class RedisLimiter:
         self._channel: Channel | None = None
         self._answers = False
         self._doubted_until = 0.0
+        self._said_forgotten = False
         self._waiting: list[Asked] = []
         self._exchange: asyncio.Task[None] | None = None
         self._connector: asyncio.Task[None] | None = None
@@ -162,12 +166,25 @@ class RedisLimiter:
                     return False, refusal_headers(limit, answer.remaining, wait)
                 if self._doubted:
                     return await self._local.take(fingerprint, limit)
+                if self._local.is_full(fingerprint, limit, ahead=LEEWAY_SECONDS):
+                    self._forgotten()
+                    return await self._local.take(fingerprint, limit)
                 self._local.count(fingerprint, limit)
                 reset = ceil(answer.reset / MICROSECONDS)
                 return True, limit_headers(limit, answer.remaining, reset)
         if self._closed:
             raise StateError
         return await self._local.take(fingerprint, limit)
+
+    def _forgotten(self) -> None:
+        """Count here, too, for a minute: the server has lost what this gateway counted there."""
+        self._doubt()
+        if not self._said_forgotten:
+            self._said_forgotten = True
+            self._report(
+                f"The state at {self._address} forgets requests of the last minute (eviction, a "
+                "flush or a failover): each gateway's own count holds as well."
+            )
 
     @property
     def _doubted(self) -> bool:
