@@ -33,9 +33,13 @@ ROOMS = {
     },
     "http": {"errors", "files"},
     "gateway": {"errors", "policy", "activity", "keystore", "keys", "formats", "http"},
+    "console": {
+        "errors", "secret", "files", "formats", "pkcs12", "keys", "keystore", "policy",
+        "activity", "registry", "review", "http",
+    },
     "cli": {
         "errors", "files", "formats", "pkcs12", "keys", "keystore", "policy", "activity",
-        "registry", "review", "http", "gateway",
+        "registry", "review", "http", "gateway", "console",
     },
     "__main__": {"cli"},
     "__init__": {"errors", "secret", "keys", "policy", "registry", "gateway"},
@@ -49,6 +53,7 @@ PACKAGES = {
     "platformdirs": {"keystore"},
     "uvicorn": {"http"},
     "redis": {"gateway.redis"},
+    "bcrypt": {"console"},
 }
 """Which rooms know these packages."""
 
@@ -58,7 +63,7 @@ LATE = {
 }  # fmt: skip
 """What costs start-up, or is not everywhere, is imported where it is used."""
 
-SERVING = ("gateway", "http")
+SERVING = ("gateway", "console", "http")
 IMPORTED_LATE = ("cli.table", *SERVING)
 """Rooms and modules that are themselves imported where they are used."""
 
@@ -69,6 +74,7 @@ DEPENDENCIES = {
     "rich",
     "yaml",
     "uvicorn",
+    "bcrypt",
     "aiohttp",
     "yarl",
     "redis",

@@ -28,11 +28,11 @@ from metricshub_apikey.gateway.redis import client as redis_client
 from metricshub_apikey.gateway.redis import limiter as redis_limiter
 from metricshub_apikey.gateway.redis.limiter import TAKE, RedisLimiter
 from metricshub_apikey.gateway.redis.record import RedisRecord
-from metricshub_apikey.gateway.window import Window
 from metricshub_apikey.http.asgi import Header
 from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.policy.rules import RateLimit
 from metricshub_apikey.policy.state import ENVIRONMENT_VARIABLE, Address, parse
+from metricshub_apikey.policy.window import Window
 from proxies import certificate
 from redis_servers import Redis, execute, serving_redis, wait_for_answer
 from servers import Gateway, Server, ask, forwarded, free_port, program, serving, wait_until

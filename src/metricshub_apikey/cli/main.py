@@ -30,6 +30,7 @@ COMMANDS = (
     "apply",
     "check",
     "completion",
+    "console",
     "create",
     "edit",
     "list",

@@ -68,7 +68,7 @@ def is_network(descriptor: int) -> bool:
 
 def _rename(source: str, target: str, flags: int) -> bool:
     library = load()
-    if library is None:
+    if library is None or sys.platform == "win32":
         return False
     import ctypes
 

@@ -8,8 +8,7 @@ from functools import lru_cache
 
 from metricshub_apikey.http.asgi import Header
 from metricshub_apikey.policy.rules import RateLimit
-
-from .window import Window
+from metricshub_apikey.policy.window import Window
 
 
 class MemoryLimiter:

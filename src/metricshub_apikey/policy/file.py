@@ -25,7 +25,7 @@ from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keys.prefixed import check_prefix
 
 from .permission import Permission, path_expression
-from .rules import STOCK, KeyFormat, Mcp, Policy, RateLimit, Role
+from .rules import MANAGE, STOCK, KeyFormat, Mcp, Policy, RateLimit, Role
 from .state import parse as parse_state
 
 MAX_SIZE = 1 << 20
@@ -42,7 +42,8 @@ KEYS = (
     "prefix",
 )
 RATE_LIMIT = ("requests_per_minute", "burst_per_second")
-ROLE = ("description", "allow", "tools", "networks", *RATE_LIMIT)
+MANAGING = ("manage", "may_grant", "self_rotate")
+ROLE = ("description", "allow", "tools", "networks", *RATE_LIMIT, *MANAGING)
 GATEWAY = ("public",)
 MCP = ("paths", "streams")
 SERVER = ("timezone",)
@@ -107,6 +108,7 @@ def parse(text: str, path: str) -> Policy:
         policy = policy._replace(timezone=server["timezone"].checked(_timezone))
     if "roles" in top:
         roles = {name: _read_role(name, role) for name, role in top["roles"].table().items()}
+        _check_grants(roles, top["roles"].table())
         policy = policy._replace(roles=roles)
     if "gateway" in top:
         gateway = top["gateway"].members(GATEWAY, HOMES)
@@ -120,6 +122,17 @@ def parse(text: str, path: str) -> Policy:
         rates = {name: value.number(HIGHEST_RATE) for name, value in limits.items()}
         policy = policy._replace(rate_limit=RateLimit(**rates))
     return policy
+
+
+def _check_grants(roles: Mapping[str, Role], tables: Mapping[str, Value]) -> None:
+    """Refuse to let a role grant what is not there, or what manages keys itself."""
+    for table in tables.values():
+        granted = table.table().get("may_grant")
+        for one in [] if granted is None else granted.items():
+            if one.text() not in roles:
+                raise one.error("there is no such role.")
+            if roles[one.text()].manage:
+                raise one.error("a role that manages keys cannot be granted.")
 
 
 def _read_keys(policy: Policy, keys: Mapping[str, Value]) -> Policy:
@@ -193,6 +206,9 @@ def _read_role(name: str, role: Value) -> Role:
         _texts(members.get("allow"), _rule),
         _texts(members.get("tools"), _tool),
         None if networks is None else _texts(networks, _network),
+        manage=_texts(members.get("manage"), _manage),
+        may_grant=_texts(members.get("may_grant"), _granted),
+        self_rotate="self_rotate" in members and members["self_rotate"].flag(),
         **{name: members[name].number(HIGHEST_RATE) for name in RATE_LIMIT if name in members},
     )
 
@@ -200,6 +216,17 @@ def _read_role(name: str, role: Value) -> Role:
 def _texts(value: Value | None, check: Callable[[str], str]) -> tuple[str, ...]:
     """Return a list of texts, each as *check* returns it; nothing where there is no list."""
     return () if value is None else tuple(one.checked(check) for one in value.items())
+
+
+def _manage(text: str) -> str:
+    if text not in MANAGE:
+        raise InvalidArgumentError(f"expected one of {', '.join(MANAGE)}.")
+    return text
+
+
+def _granted(text: str) -> str:
+    Metadata(roles=(text,)).check()
+    return text
 
 
 def _description(text: str) -> str:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 KeyFormat = Literal["uuid", "prefixed"]
 DEFAULT_PREFIX = "metricshub_"
 
+MANAGE = ("list", "create", "edit", "rotate", "suspend", "revoke")
+"""What a role can let its keys do with other keys."""
+
 
 class Breach(NamedTuple):
     """
@@ -58,6 +61,9 @@ class Role(NamedTuple):
         networks: From where it may be used; None means from anywhere.
         requests_per_minute: Instead of the policy's; None where the role does not say.
         burst_per_second: Likewise.
+        manage: What it may do with other keys through the console; `MANAGE` has the words.
+        may_grant: The roles that keys it manages may have.
+        self_rotate: Whether a key may rotate itself.
     """
 
     description: str | None = None
@@ -66,6 +72,9 @@ class Role(NamedTuple):
     networks: tuple[str, ...] | None = None
     requests_per_minute: int | None = None
     burst_per_second: int | None = None
+    manage: tuple[str, ...] = ()
+    may_grant: tuple[str, ...] = ()
+    self_rotate: bool = False
 
     @property
     def access(self) -> Access:
@@ -388,6 +397,12 @@ def _allowed(role: Role) -> str:
         parts.append(f"{role.requests_per_minute:,} requests a minute")
     if role.burst_per_second is not None:
         parts.append(f"{role.burst_per_second:,} a second")
+    if role.manage:
+        parts.append(f"manages keys ({', '.join(role.manage)})")
+    if role.may_grant:
+        parts.append(f"grants {', '.join(role.may_grant)}")
+    if role.self_rotate:
+        parts.append("rotates itself")
     allowed = "; ".join(parts)
     return f"{role.description}: {allowed}" if role.description else allowed
 

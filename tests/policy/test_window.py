@@ -17,8 +17,8 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from builders import examples
-from metricshub_apikey.gateway.window import FIRST_SIZE, Window
 from metricshub_apikey.policy.rules import RateLimit
+from metricshub_apikey.policy.window import FIRST_SIZE, Window
 
 STOCK = RateLimit()
 TICK = 1 / 64

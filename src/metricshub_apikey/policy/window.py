@@ -15,7 +15,7 @@ from __future__ import annotations
 from array import array
 from math import ceil, floor
 
-from metricshub_apikey.policy.rules import RateLimit
+from .rules import RateLimit
 
 MINUTE = 60.0
 SECOND = 1.0

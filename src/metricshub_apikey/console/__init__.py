@@ -1,0 +1,1 @@
+"""The page and the management API; it knows HTTP and the registry, never the terminal."""
