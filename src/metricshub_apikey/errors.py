@@ -26,7 +26,7 @@ class ApiKeyError(Exception):
 
 
 class InvalidArgumentError(ApiKeyError):
-    """An alias, an expiry or a password that nobody could use."""
+    """An alias, an expiry or a password that cannot be used."""
 
     code = "invalid-argument"
 
@@ -86,7 +86,7 @@ class ActivityError(ApiKeyError):
 
 
 class NotAgreedError(ApiKeyError):
-    """Nobody said yes, so nothing was changed."""
+    """The user did not say yes, so nothing was changed."""
 
     code = "not-agreed"
 
@@ -104,7 +104,7 @@ class OutputError(ApiKeyError):
 
 
 class ReaderGoneError(OutputError):
-    """Whoever read standard output has stopped, as `head -1` does."""
+    """The program that read standard output has stopped, as `head -1` does."""
 
 
 class PasswordError(ApiKeyError):
@@ -156,7 +156,7 @@ class AccessDeniedError(KeystoreError):
 
 
 class UnsafeLocationError(KeystoreError):
-    """Somebody else could swap the file under our hands."""
+    """Another user could swap the file while it is replaced."""
 
     code = "unsafe-location"
 

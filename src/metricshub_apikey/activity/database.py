@@ -73,7 +73,7 @@ FIRST_USE = "SELECT first FROM use ORDER BY first LIMIT 1"
 
 class Event(NamedTuple):
     """
-    One thing that somebody did to a key.
+    One thing that was done to a key.
 
     Attributes:
         at: When, in UTC; milliseconds are kept.
@@ -223,7 +223,7 @@ def _make(path: str) -> None:
         _fill(temporary)
         try:
             os.link(temporary, path)
-        except FileExistsError:  # somebody was quicker
+        except FileExistsError:  # another process was quicker
             return
         except OSError:  # a file system without hard links
             os.rename(temporary, path)
@@ -270,7 +270,7 @@ def _opened(path: str, how: str) -> Iterator[sqlite3.Connection]:
 
 
 def _state(path: str) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """Return what changes when somebody writes: of the database, and of its WAL unless empty."""
+    """Return what changes at each write: of the database, and of its WAL unless empty."""
     _check_file(path, os.R_OK)
     logs = (ownership.stat_if_there(f"{path}-{log}") for log in ("wal", "journal"))
     pending = next((reading.identity(log) for log in logs if log and log.st_size), None)

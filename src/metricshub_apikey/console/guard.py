@@ -1,5 +1,5 @@
 """
-What a request must be before anything is done about it, whoever sent it.
+What a request must be before anything is done about it, whatever its sender.
 
 A browser sends requests for any page that its user has open, so the console looks at where a
 request comes from (Host, Origin, Sec-Fetch-Site) before it looks at its token.

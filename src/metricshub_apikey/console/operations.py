@@ -73,7 +73,7 @@ class _Conditional(Keystore):
     condition: Condition | None = None
 
     def update(self, change: Callable[[Store], Result], *, create: bool = False) -> Result:
-        """Do as a keystore does, once the condition holds; raises what it raises."""
+        """Like a keystore, once the condition holds; raises what it raises."""
         condition = self.condition
         if condition is None:
             return super().update(change, create=create)

@@ -57,7 +57,7 @@ class Signing:
         seconds: Callable[[], float],
     ) -> None:
         """
-        Start with nobody signed in.
+        Start without a session.
 
         Args:
             shelf: What is known of the keystore.

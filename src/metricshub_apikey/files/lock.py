@@ -59,7 +59,7 @@ def hold(path: str, *, owner: tuple[int, int] | None, timeout: float) -> Iterato
 
     Raises:
         KeystoreBusyError: Another writer held it all the time.
-        UnsafeLocationError: The lock file is no regular file: somebody planted it.
+        UnsafeLocationError: The lock file is not a regular file: another user planted it.
         WriteFailedError: The file system cannot lock.
         OSError: The lock file cannot be opened.
     """
@@ -106,7 +106,7 @@ def _make(path: str, owner: tuple[int, int] | None) -> None:
             _name(temporary, lock_path(path))
     finally:
         os.close(descriptor)
-        # Whoever holds the lock by now may have taken it for what a killed writer left.
+        # The process that holds the lock by now may have taken it for what a killed writer left.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
 

@@ -67,7 +67,7 @@ class NewFile:
 
 def write_public(path: str, text: str, *, replace_empty: bool = False) -> None:
     """
-    Write *text* to a new file that everybody may read, with the owner of its folder.
+    Write *text* to a new file that all users may read, with the owner of its folder.
 
     The folder is made if need be, as for a new keystore.
 

@@ -22,7 +22,7 @@ IMMUTABLE = 0x10
 """`FS_IOC_GETFLAGS` and `FS_IMMUTABLE_FL` of Linux (`man 2 ioctl_iflags`)."""
 
 TOO_MUCH = stat.S_IRWXO | stat.S_IWGRP
-"""What nobody but its owner needs of a keystore: its permissions are what protects it."""
+"""What only its owner needs of a keystore: its permissions are what protects it."""
 
 
 def stat_if_there(path: str) -> os.stat_result | None:
@@ -35,7 +35,7 @@ def stat_if_there(path: str) -> os.stat_result | None:
 
 def check_directory(path: str, *others: str) -> None:
     """
-    Refuse a directory in which somebody else could swap the file *path* under our hands.
+    Refuse a directory in which another user could swap the file *path* while it is replaced.
 
     Args:
         path: The file that will be replaced.
@@ -183,7 +183,7 @@ def dress(descriptor: int, path: str, old: os.stat_result | None) -> None:
 
     Raises:
         WriteFailedError: Owner, group, access list or label could not be kept; replacing the
-            file would lock somebody out.
+            file would lock a user out.
         OSError: The same, for its mode.
     """
     if sys.platform == "win32":  # `windows.replace_file` carries the access list over.

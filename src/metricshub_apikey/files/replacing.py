@@ -34,7 +34,7 @@ class Orphan(NamedTuple):
     A file that lost its name, and that another program has written to or is about to.
 
     Attributes:
-        descriptor: Open for reading; whoever gets the orphan closes it.
+        descriptor: Open for reading; the caller closes it.
         data: What it held when it lost its name.
     """
 
@@ -256,7 +256,7 @@ class Replacement:
 
 
 def _name(temporary: str, path: str) -> None:
-    """Do as `kernel.rename_new` where there is no such step."""
+    """Like `kernel.rename_new`, where there is no such step."""
     if sys.platform == "win32":
         os.rename(temporary, path)
         return

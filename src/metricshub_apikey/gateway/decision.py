@@ -40,7 +40,7 @@ class Request(NamedTuple):
         target: The path as it was sent, with or without a query; None where the question lacks it.
         authorization: The values of all Authorization headers.
         source: Where it comes from, as in X-Forwarded-For; empty where that is not known.
-        message: Of MCP, what its body says; None as long as nobody has read it.
+        message: Of MCP, what its body says; None as long as it was not read.
     """
 
     method: str

@@ -36,7 +36,7 @@ class MemoryLimiter:
         return False, refusal_headers(limit, window.remaining(now)[0], wait)
 
     def count(self, fingerprint: str, limit: RateLimit) -> None:
-        """Count a request that somebody else has accepted."""
+        """Count a request that another limiter has accepted."""
         now = self._clock()
         self._window(fingerprint, limit, now).count(now)
 

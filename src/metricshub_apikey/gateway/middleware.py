@@ -66,7 +66,7 @@ class ApiKeyMiddleware:
                 `[gateway] public` adds to it. On MCP paths it covers OPTIONS only.
 
         Raises:
-            InvalidArgumentError: One of the rules is none.
+            InvalidArgumentError: One of the texts is not a rule.
             PasswordError: The password cannot be read.
         """
         for rule in public:

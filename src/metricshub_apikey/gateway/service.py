@@ -191,7 +191,7 @@ class Service:
                 reported = ""
 
     async def _follow(self) -> None:
-        """Notice changes also while nobody asks; forget what belongs to keys that are gone."""
+        """Notice changes also while no request comes; forget what belongs to keys that are gone."""
         await self.keyring.follow()
         snapshot = self.keyring.snapshot
         if snapshot is not None and snapshot is not self._tidied:

@@ -53,7 +53,7 @@ class Listen:
 
     @property
     def networks(self) -> list[Network]:
-        """The trusted networks; raises InvalidArgumentError if one is none."""
+        """The trusted networks; raises InvalidArgumentError if one is not a network."""
         try:
             return [ip_network(text.strip(), strict=False) for text in self.trusted]
         except ValueError as error:
@@ -101,7 +101,7 @@ def load_certificate(context: ssl.SSLContext, listen: Listen) -> None:
         return
     try:
         for one in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):  # a failure half changes one
-            one.load_cert_chain(listen.tls_cert, listen.tls_key, password="")  # asks nobody
+            one.load_cert_chain(listen.tls_cert, listen.tls_key, password="")  # does not ask for it
     except OSError as error:
         why = f"{error.strerror}" if not isinstance(error, ssl.SSLError) else TLS_FAILURE
         raise ServeError(

@@ -130,7 +130,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Do as uvicorn does, but do not die of the signal once everything is done."""
+        """Like uvicorn's, but do not die of the signal once everything is done."""
         numbers = [signal.SIGINT, signal.SIGTERM]
         old = {number: signal.signal(number, self.handle_exit) for number in numbers}
         loop = asyncio.get_running_loop()

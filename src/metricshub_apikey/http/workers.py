@@ -24,7 +24,7 @@ class Workers:
     A parent that starts processes, replaces those that end, and passes signals on.
 
     TERM and INT end all of them; HUP makes all of them read their files anew. A parent that is
-    killed can tell nobody: each process holds the other end of a pipe, which is then at its end.
+    killed cannot tell its processes: each holds the other end of a pipe, which is then at its end.
     """
 
     def __init__(

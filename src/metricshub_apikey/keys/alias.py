@@ -13,7 +13,7 @@ CAPITAL_SIGMA = "\u03a3"
 
 def check_alias(alias: str) -> None:
     """
-    Refuse what nobody should use as the alias of a new key.
+    Refuse what should not be the alias of a new key.
 
     Java folds capital sigma in another way than Python, so it cannot be looked up reliably.
 

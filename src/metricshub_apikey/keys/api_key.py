@@ -24,7 +24,7 @@ class ApiKey(NamedTuple):
         alias: Its name, in lower case.
         secret: What a client sends; `reveal` shows it.
         expires_on: Local date time from which on it is refused; None means never.
-        created_ms: Milliseconds since 1970 UTC; None where nobody recorded it.
+        created_ms: Milliseconds since 1970 UTC; None where it was not recorded.
         unreadable: Why the entry cannot be read; None where it can.
         metadata: Who made it, what for, what it may do.
     """
@@ -47,7 +47,7 @@ class ApiKey(NamedTuple):
 
     @property
     def created_at(self) -> datetime | None:
-        """When it was made, in UTC; None where nobody recorded it."""
+        """When it was made, in UTC; None where it was not recorded."""
         return (
             None if self.created_ms is None else datetime.fromtimestamp(self.created_ms / 1000, UTC)
         )

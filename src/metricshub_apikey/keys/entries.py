@@ -90,7 +90,7 @@ def find(store: Store, alias: str) -> tuple[Bag, ApiKey]:
 
 
 def not_found(alias: str) -> KeyNotFoundError:
-    """Return the error for an *alias* that nobody has."""
+    """Return the error for an *alias* that no key has."""
     return KeyNotFoundError(f"No API key found with alias '{alias}'.")
 
 

@@ -81,7 +81,7 @@ def parse_date_time(typed: str, zone: tzinfo) -> datetime:
         zone: The server's, for what is not local.
 
     Raises:
-        InvalidArgumentError: It is none of these.
+        InvalidArgumentError: It has none of these forms.
     """
     found = re.fullmatch(TYPED, typed)
     if found is None:

@@ -22,7 +22,7 @@ from metricshub_apikey.pkcs12.attributes import TextAttributes, Texts
 from .expiry import utc_text
 
 ARC = "2.25.35111430387533863834868386397140873212"
-"""Made from a random UUID (X.667), so it is nobody else's; the fields are numbered below it."""
+"""Made from a random UUID (X.667), so no other program has it; the fields are numbered below it."""
 
 ATTRIBUTES = TextAttributes(ARC)
 
@@ -60,7 +60,7 @@ class Metadata(NamedTuple):
 
     @classmethod
     def from_texts(cls, texts: Texts) -> Metadata:
-        """Return what the attributes say; what somebody else put there oddly is left out."""
+        """Return what the attributes say; what another program put there oddly is left out."""
         pairs = (text.partition("=") for text in texts.get(LABELS, ()))
         return cls(
             created_by=_first(texts, CREATED_BY),
@@ -84,7 +84,7 @@ class Metadata(NamedTuple):
 
     def check(self) -> None:
         """
-        Refuse what nobody should give a key.
+        Refuse what a key should not have.
 
         Raises:
             InvalidArgumentError: With the rule that a field breaks.

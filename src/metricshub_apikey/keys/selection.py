@@ -14,7 +14,7 @@ from .expiry import Moment
 
 class Usage(NamedTuple):
     """
-    When keys were last used, as far as anybody recorded it.
+    When keys were last used, as far as it was recorded.
 
     Attributes:
         last: The last use, in UTC, by the key's fingerprint.
@@ -25,7 +25,7 @@ class Usage(NamedTuple):
     since: datetime | None = None
 
     def of(self, key: ApiKey) -> datetime | None:
-        """Return when *key* was last used, in UTC; None where nobody recorded it."""
+        """Return when *key* was last used, in UTC; None where it was not recorded."""
         if not key.secret or not self.last:
             return None
         from .fingerprint import fingerprint
@@ -53,7 +53,7 @@ class Selection(NamedTuple):
     Attributes:
         expired: It has expired; together with *expiring_in*, either of the two.
         expiring_in: It expires within this time.
-        unused_for: It was not used for that long, and somebody would have recorded it.
+        unused_for: It was not used for that long, and a use would have been recorded.
         roles: It has all of these.
         labels: It has all of these, as `name=value`, or `name` for any value.
         created_by: Who made it: `user@host`, or `user`.

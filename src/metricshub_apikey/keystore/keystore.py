@@ -54,7 +54,7 @@ STOCK_PASSWORDS = Passwords(
     store="Matrix, Credits: Bertrand, Elvis, Fadhela, Huan, Nassim, Ramassh and Thomas",
     entries="secret",
 )
-"""Published with MetricsHub: they keep nobody out. File permissions do."""
+"""Published with MetricsHub: they protect nothing. File permissions do."""
 
 KINDS: dict[type[FormatError], type[KeystoreError]] = {
     NotPkcs12Error: NotAKeystoreError,

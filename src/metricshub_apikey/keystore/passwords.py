@@ -25,7 +25,7 @@ def read_passwords(file: str | None, warn: Callable[[str], None]) -> Passwords:
         warn: Takes a warning, a sentence.
 
     Raises:
-        PasswordError: The file cannot be read, or its first line is empty or no UTF-8.
+        PasswordError: The file cannot be read, or its first line is empty or not UTF-8.
     """
     if file is None:
         return STOCK_PASSWORDS

@@ -161,4 +161,4 @@ def _texts(raw: bytes, at: int, end: int) -> Iterator[str]:
             body, at = der.enter(raw, at, end, der.UTF8_STRING)
             yield raw[body:at].decode()
     except (DamagedBytesError, UnsupportedFormatError, UnicodeDecodeError):
-        return  # Somebody else's idea of it.
+        return  # Another program wrote it in another form.

@@ -43,7 +43,7 @@ class Bag:
         Read the outline of *raw*, one whole SafeBag.
 
         Raises:
-            DamagedBytesError: It is none.
+            DamagedBytesError: The bytes are not a SafeBag.
         """
         start, end = der.enter_last(raw, 0, len(raw), der.SEQUENCE)
         _, value = der.enter(raw, start, end, der.OID)

@@ -58,7 +58,8 @@ class Contents:
         Read one ContentInfo; bags in *known* are taken from there instead of read again.
 
         Raises:
-            DamagedBytesError: It is none, or its plain bags are none.
+            DamagedBytesError: The bytes are not a ContentInfo, or a plain bag in it is not a
+                SafeBag.
             FormatLimitError: More bags, or a more expensive encryption, than a limit allows.
         """
         start, end = der.enter(raw, 0, len(raw), der.SEQUENCE)

@@ -74,7 +74,7 @@ def enter(data: bytes, start: int, end: int, tag: int) -> tuple[int, int]:
 
 
 def enter_last(data: bytes, start: int, end: int, tag: int) -> tuple[int, int]:
-    """Do as `enter`, for an element that must be followed by nothing."""
+    """Like `enter`, for an element that must be followed by nothing."""
     content, stop = enter(data, start, end, tag)
     if stop != end:
         raise malformed(stop)

@@ -143,7 +143,7 @@ class KeyDerivation:
         if len(missing) < WORTH_THREADS:
             self._keys.update(((password, one), _derive(password, one)) for one in missing)
             return
-        # A large keystore of somebody else's; all other runs do not pay for the import.
+        # A large keystore of another program; all other runs do not pay for the import.
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:

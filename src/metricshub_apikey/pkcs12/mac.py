@@ -98,7 +98,7 @@ def _parse_pbmac1(data: bytes, start: int, end: int) -> Pbmac1:
 
 def verify(mac: Mac, content: bytes, password: str, keys: KeyDerivation) -> None:
     """
-    Check that whoever knows *password* wrote *content*.
+    Check that *content* was written with *password*.
 
     Raises:
         DamagedBytesError: Wrong password, or changed bytes.

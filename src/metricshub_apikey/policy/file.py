@@ -58,7 +58,7 @@ HOMES = {
     **dict.fromkeys(GATEWAY, "in [gateway]"),
     **dict.fromkeys(MCP, "in [mcp]"),
 }
-"""Where each key belongs: whoever appends one to the file puts it into the last table."""
+"""Where each key belongs: a key that is appended to the file stands in the last table."""
 
 FORMATS: dict[str, KeyFormat] = {"uuid": "uuid", "prefixed": "prefixed"}
 

@@ -17,7 +17,7 @@ def path_beside(keystore: str) -> str:
 
 
 def named_policy(named: str | None, environ: Mapping[str, str]) -> str | None:
-    """Return the policy file that somebody asks for: *named*, or in the environment variables."""
+    """Return the policy file that the user asks for: *named*, or in the environment variables."""
     return environ.get(ENVIRONMENT_VARIABLE) or None if named is None else named
 
 
@@ -37,7 +37,7 @@ def find_policy(named: str | None, keystore: str, environ: Mapping[str, str]) ->
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except PermissionError:  # whoever may not look into the directory cannot use its keystore
+    except PermissionError:  # a user who may not look into the directory cannot use its keystore
         return None
     except OSError:  # it may be there: let `load` say what is wrong
         return path

@@ -75,7 +75,8 @@ class Permission:
 
     In a path `*` stands for characters within one segment (alone in it, for at least one), and
     `**`, alone in its segment, for any number of segments: `/api/**` is everything below `/api/`,
-    not `/api` itself. Methods are not related: whoever may GET may not HEAD unless a rule says so.
+    not `/api` itself. Methods are not related: who may GET may not HEAD unless a rule
+    says so.
 
     Its work grows with the length of the path times that of the rules, whatever the path: what
     stands between two asterisks is taken where it fits first, and not looked for again.
@@ -205,7 +206,7 @@ def _normal_escape(escape: re.Match[str]) -> str:
 
 
 def _check_encoding(path: str) -> None:
-    """Refuse escapes that are no UTF-8, of which `%C0%AE` for a dot is the known trick."""
+    """Refuse escapes that are not UTF-8, of which `%C0%AE` for a dot is the known trick."""
     try:
         for run in ESCAPES.findall(path):
             bytes.fromhex(run.replace("%", "")).decode()

@@ -143,7 +143,7 @@ class Policy(NamedTuple):
         path: The file they come from; None where there is none.
         enforced: Whether roles bite: the keys' services stand behind the gateway.
         require_expiry: Whether every key must end.
-        default_lifetime: How long a key lives for which nobody said it; None means for ever.
+        default_lifetime: How long a key lives that gets no expiry; None means for ever.
         lifetimes: The lengths to choose from, as written; none means any.
         max_lifetime: The longest life of a key, from its creation; None means no limit.
         require_role: Whether every key needs a role.

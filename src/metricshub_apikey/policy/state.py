@@ -40,7 +40,7 @@ class Address(NamedTuple):
         path: What follows them: the number of the database, the master's name, or a socket.
         tls: Whether connections are encrypted.
         ca: The file with the authority's certificate; None for those of the system.
-        user: As whom; None for nobody.
+        user: The user's name; None where there is none.
         password: Never shown.
     """
 
@@ -126,7 +126,7 @@ def find_state(
     Return where the state is: the first of these that says it; None where none does.
 
     Args:
-        option: The URL on the command line, where everybody on the machine can read it.
+        option: The URL on the command line, where all users of the machine can read it.
         policy: What the policy file says.
         environ: The environment variables.
 

@@ -67,7 +67,7 @@ class Window:
         return True
 
     def count(self, now: float) -> None:
-        """Count a request that somebody else has accepted at *now*, without asking."""
+        """Count a request that another limiter has accepted at *now*, without asking."""
         if self._ring[self._next] >= now - MINUTE:
             self._grow()
         self._ring[self._next] = now

@@ -1,5 +1,5 @@
 """
-The list of keys that a keystore should have, as somebody writes it in YAML or TOML.
+The list of keys that a keystore should have, as a user writes it in YAML or TOML.
 
     keys:
       - alias: ci

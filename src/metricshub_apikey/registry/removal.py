@@ -1,4 +1,4 @@
-"""Taking keys out of a store: those that are named, or those that somebody has agreed to."""
+"""Taking keys out of a store: those that are named, or those that the user has agreed to."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def remove_unchanged(store: Store, keys: Iterable[ApiKey]) -> list[ApiKey]:
     """
     Remove those of the *keys* that are still what they were, and return them.
 
-    Between the time that somebody saw them and agreed, one may have been replaced.
+    Between the time that the user saw them and agreed, one may have been replaced.
     """
     seen = {key.alias: key for key in keys}
     found = entries.by_alias(store)

@@ -82,7 +82,7 @@ def left_behind(store: Store, aliases: Iterable[str], *, now: Moment) -> list[st
 
 
 def is_due(key: ApiKey, *, now: Moment, within: timedelta) -> bool:
-    """Return whether *key* expires within that time; of one that cannot be read nobody knows."""
+    """Return whether *key* expires within that time; of one that cannot be read that is unknown."""
     ends = key.expires_on
     return key.unreadable is not None or (ends is not None and ends <= after(now, within))
 
@@ -135,7 +135,7 @@ def _end_of_overlap(now: Moment, overlap: timedelta) -> datetime:
     Return when the old key ends, as local time.
 
     An end in the second pass of an hour that the clocks repeat cannot be told from one in the first
-    pass, so the old key lasts to the end of that hour: nobody must lose it early.
+    pass, so the old key lasts to the end of that hour: no client may lose it early.
     """
     end = after(now, overlap)
     first, last = instants(end, now.zone)
@@ -195,7 +195,7 @@ def next_expiry(
         policy: Whose default counts where the old key had no expiry.
 
     Raises:
-        InvalidArgumentError: Nobody knows how long the old key's life was meant to be.
+        InvalidArgumentError: It is unknown how long the old key's life was meant to be.
     """
     if asked is not None:
         return asked

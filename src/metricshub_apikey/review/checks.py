@@ -196,7 +196,7 @@ def check_time(zone: tzinfo) -> Iterator[Finding]:
 
 
 def check_use(keys: Iterable[ApiKey], usage: Usage, *, now: datetime) -> Iterator[Finding]:
-    """Look for keys that nobody has used for a long time; *now* is the current instant."""
+    """Look for keys that were not used for a long time; *now* is the current instant."""
     since = now - UNUSED_FOR
     idle = tuple(key.alias for key in keys if usage.unused(key, since=since))
     if idle:
@@ -230,7 +230,7 @@ def breaches(key: ApiKey, policy: Policy, zone: tzinfo) -> list[str]:
     """Return, as sentences, the rules that an existing key breaks; an old key's life is short."""
     if key.unreadable is not None or is_previous(key):
         return []
-    # Of a key that nobody dated, no life is too long.
+    # A key without a creation date has no length of life.
     created_at = Moment(key.created_at or datetime.max.replace(tzinfo=UTC), zone)
     found = policy.breaches(
         expires_on=key.expires_on, created_at=created_at, roles=key.metadata.roles

@@ -62,10 +62,10 @@ def _repair(keystore: Keystore, path: str, journal: Journal, now: Moment) -> lis
 
 
 def _tighten(path: str) -> list[str]:
-    """Take away the rights that nobody but the owner needs."""
+    """Take away the rights that only the owner needs."""
     if sys.platform == "win32":
         return []
-    # Opened, so that a link that somebody puts there now is not followed.
+    # Opened, so that a link that is put there now is not followed.
     flags = reading.open_flags("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")
     descriptor = os.open(path, os.O_RDONLY | flags)
     try:

@@ -32,7 +32,7 @@ class RedisRecord:
         return connect(self._address, timeout=TIMEOUT_SECONDS)
 
     def record_uses(self, uses: Times) -> None:
-        """Remember *uses*, whoever was last; raises ActivityError."""
+        """Remember the latest of *uses* and of what is known; raises ActivityError."""
         if not uses:
             return
         times = {fingerprint: at.timestamp() for fingerprint, (_, at) in uses.items()}
