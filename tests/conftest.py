@@ -32,7 +32,8 @@ ORDINARY_USER = 65534
 AS_ORDINARY_USER = f"""
 import os, sys, tempfile
 # The interpreter may be in root's home, so all that is imported late is imported now.
-import csv, difflib, json, platformdirs, pwd, resource, shlex, sqlite3, tomllib, unicodedata, uuid
+import csv, difflib, json, mmap, platformdirs, pwd, resource, shlex, sqlite3, tomllib, unicodedata
+import uuid
 from metricshub_apikey import ApiKeys
 from metricshub_apikey.keystore.keystore import Keystore  # noqa: E402
 from metricshub_apikey.cli.commands import (  # noqa: E402

@@ -214,8 +214,8 @@ def test_one_write(run: Run, environment: dict[str, str], listed: Path, tmp_path
     arguments = ["apply", str(listed), "--prune", "--out-dir", str(tmp_path / "out")]
     log = tmp_path / "log"
     assert run_traced(arguments, log=log, environment=environment).returncode == 0
-    into_place = f'"{environment["METRICSHUB_KEYSTORE"]}")'
-    renamed = [call for call in read_log(log) if call.name == "rename"]
+    into_place = f'"{environment["METRICSHUB_KEYSTORE"]}", RENAME_EXCHANGE'
+    renamed = [call for call in read_log(log) if call.name == "renameat2"]
     assert sum(into_place in call.arguments for call in renamed) == 1
     assert run("list", "-q").stdout == "web\nci\n"
 

@@ -179,14 +179,14 @@ def test_a_thousand_keys_in_one_write(run: Run, keystore: Path, registry: ApiKey
     registry.create("kept")
     before = keystore.stat()
     program = (
-        "import os, sys\n"
-        "from metricshub_apikey.files import replacing\n"
+        "import sys\n"
+        "from metricshub_apikey.files import kernel\n"
         "from metricshub_apikey.cli.main import run\n"
-        "renamed = []\n"
+        "exchange, renamed = kernel.exchange, []\n"
         "def rename(*names):\n"
         "    renamed.append(names)\n"
-        "    os.replace(*names)\n"
-        "replacing.replace_file = rename\n"
+        "    return exchange(*names)\n"
+        "kernel.exchange = rename\n"
         "code = run(['prune', '--yes', '-q'])\n"
         "print(len(renamed), file=sys.stderr)\n"
         "sys.exit(code)\n"

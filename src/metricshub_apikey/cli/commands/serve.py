@@ -155,7 +155,8 @@ def command(
     \b
     Example:
       apikey serve --bind 127.0.0.1:8484
-      apikey serve --upstream https://127.0.0.1:31888 --pass-authorization --upstream-insecure
+      apikey serve --upstream https://127.0.0.1:31888 \\
+        --pass-authorization --upstream-insecure
     """
     try:
         from metricshub_apikey.gateway import server, service
