@@ -91,6 +91,12 @@ class NotAgreedError(ApiKeyError):
     code = "not-agreed"
 
 
+class IncompleteSearchError(ApiKeyError):
+    """Keys may be where the search could not look."""
+
+    code = "search-incomplete"
+
+
 class NotDeliveredError(ApiKeyError):
     """The key is in the keystore, but could not be handed out."""
 
@@ -129,6 +135,12 @@ class NotAKeystoreError(KeystoreError):
     """The file is not a PKCS#12 file at all."""
 
     code = "not-a-keystore"
+
+
+class NoKeystoreError(KeystoreError):
+    """There is no file where the keystore should be."""
+
+    code = "no-keystore"
 
 
 class DamagedError(KeystoreError):

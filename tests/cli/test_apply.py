@@ -135,7 +135,7 @@ def test_twice(run: Run, listed: Path, tmp_path: Path) -> None:
     """The second time nothing is written, no folder for new keys is needed, and that is said."""
     run("apply", listed, "--out-dir", tmp_path / "out")
     before = tree(tmp_path)
-    done = run("apply", listed, "--prune")
+    done = run("apply", listed, "--prune", "--yes")
     assert (done.returncode, done.stdout, done.stderr) == (0, "Nothing to change.\n", "")
     assert tree(tmp_path) == before
 
@@ -152,7 +152,7 @@ def test_the_plan(run: Run, registry: ApiKeys, listed: Path, tmp_path: Path) -> 
     assert (done.returncode, done.stderr, done.stdout.splitlines()) == (0, "", plan)
     assert run("apply", listed, "--dry-run").stdout.splitlines() == plan[:2]
     assert tree(tmp_path) == before
-    done = run("apply", listed, "--prune", "--out-dir", out, "-o", "json")
+    done = run("apply", listed, "--prune", "--yes", "--out-dir", out, "-o", "json")
     document = json.loads(done.stdout)
     assert document["dry_run"] is False
     assert document["steps"] == [
@@ -211,7 +211,7 @@ def test_one_write(run: Run, environment: dict[str, str], listed: Path, tmp_path
         missing("counting system calls needs strace")
     run("create", "old")
     run("create", "web")
-    arguments = ["apply", str(listed), "--prune", "--out-dir", str(tmp_path / "out")]
+    arguments = ["apply", str(listed), "--prune", "--yes", "--out-dir", str(tmp_path / "out")]
     log = tmp_path / "log"
     assert run_traced(arguments, log=log, environment=environment).returncode == 0
     into_place = f'"{environment["METRICSHUB_KEYSTORE"]}", RENAME_EXCHANGE'

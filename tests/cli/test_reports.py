@@ -22,7 +22,7 @@ from metricshub_apikey.activity.database import Event
 from metricshub_apikey.cli.commands.check import Checked
 from metricshub_apikey.cli.commands.log import Logged
 from metricshub_apikey.cli.commands.policy import Breaches
-from metricshub_apikey.cli.commands.scan import Leaks, leak_line
+from metricshub_apikey.cli.commands.scan import Found, Leaks, leak_line
 from metricshub_apikey.cli.output import Form, Output
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
@@ -261,8 +261,8 @@ def test_leak_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """`file:line: alias`, nothing of it raw."""
     leak = Leak("dir/\x1b[31m.txt", 7, "ünï\n")
     assert leak_line(leak) == "dir/\\x1b[31m.txt:7: ünï\\n"
-    output().show(Leaks([leak], "store.p12"))
-    output().show(Leaks([], "store.p12"))
+    output().show(Leaks(Found([leak], []), "store.p12"))
+    output().show(Leaks(Found([], []), "store.p12"))
     assert capsys.readouterr().out.splitlines() == [
         "dir/\\x1b[31m.txt:7: ünï\\n",
         "No API keys found in there.",

@@ -57,6 +57,7 @@ def test_scan(run: Run, repository: Path, secrets: dict[str, str], keystore: Pat
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.splitlines() == [
         f"{repository}/.env:2: ci",
+        f"{repository}/logo.png: offset 5: safe",
         f"{repository}/deploy/job.yaml:2: web",
         f"{repository}/deploy/job.yaml:2: ci",
     ]
@@ -82,8 +83,14 @@ def test_json(run: Run, repository: Path, secrets: dict[str, str]) -> None:
     done = run("scan", repository / ".env", repository / "logo.png", "-o", "json")
     assert (done.returncode, done.stderr) == (1, "")
     found = json.loads(done.stdout)
-    assert found["leaks"] == [{"file": f"{repository}/.env", "line": 2, "alias": "ci"}]
-    assert found["notes"] == [f"{repository}/logo.png was not searched: it is binary."]
+    assert found["leaks"][0] == {
+        "file": f"{repository}/.env",
+        "line": 2,
+        "alias": "ci",
+        "offset": None,
+    }
+    assert (found["leaks"][1]["alias"], found["leaks"][1]["line"]) == ("safe", None)
+    assert (found["complete"], found["not_searched"], found["notes"]) == (True, [], [])
     check_secret(done.stdout, secrets)
 
 
@@ -109,22 +116,30 @@ def test_an_unreadable_file(run: Run, registry: ApiKeys, public: Path, ordinary:
 
 
 def test_no_keystore(run: Run, repository: Path, tmp_path: Path) -> None:
-    """Without keys there is nothing to find, and nothing is made."""
-    done = run("scan", repository, "--keystore", tmp_path / "none" / "store.p12")
-    assert (done.returncode, done.stdout) == (0, CLEAN)
+    """A mistyped keystore is not "nothing found"; the exit code is no verdict, nothing is made."""
+    path = tmp_path / "none" / "store.p12"
+    done = run("scan", repository, "--keystore", path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"Error: There is no keystore at {path}.\nHint: ")
     assert not (tmp_path / "none").exists()
 
 
-def test_the_password_and_the_text_cannot_both_be_standard_input(run: Run) -> None:
+def test_the_password_and_the_text_cannot_both_be_standard_input(
+    run: Run, registry: ApiKeys
+) -> None:
     """What would be read as the password would not be searched."""
+    registry.create("ci")
     done = run("scan", "-", "--password-file", "-", stdin="password\ntext\n")
     assert (done.returncode, done.stdout) == (2, "")
     assert "Error: The password and a file cannot both be standard input.\n" in done.stderr
 
 
 @pytest.mark.parametrize(("path", "code"), [("-", 2), (".", 0)])
-def test_without_standard_input(run: Run, tmp_path: Path, path: str, code: int) -> None:
+def test_without_standard_input(
+    run: Run, registry: ApiKeys, tmp_path: Path, path: str, code: int
+) -> None:
     """A closed standard input is an error only where it should be read."""
+    registry.create("ci")
     closed = ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND]
     done = run("scan", path, command=closed, cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False)
@@ -180,7 +195,7 @@ def test_revoke_leaked(run: Run, repository: Path, secrets: dict[str, str]) -> N
     ]
     check_secret(done.stderr, secrets)
     assert run("list", "-q").stdout == "safe\n"
-    assert run("scan", repository).returncode == 0
+    assert run("scan", repository).stdout == f"{repository}/logo.png: offset 5: safe\n"
 
 
 def test_revoke_leaked_without_consent(run: Run, repository: Path, keystore: Path) -> None:

@@ -99,6 +99,7 @@ def test_a_line_of_json() -> None:
         "principal": "robot",
         "method": "GET",
         "path": "/api/hosts",
+        "tool": None,
     }
     unknown = json.loads(decided(None, INVALID, form="json"))
     assert [unknown[name] for name in ("alias", "principal", "path")] == [None] * 3

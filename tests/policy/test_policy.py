@@ -346,6 +346,9 @@ def test_document_of_a_strict_policy() -> None:
         "networks": None,
         "requests_per_minute": None,
         "burst_per_second": None,
+        "manage": [],
+        "may_grant": [],
+        "self_rotate": False,
     }
     assert made["roles"] == {
         "reader": {**said_nothing, "description": "Dashboards", "allow": ["GET /**"]},

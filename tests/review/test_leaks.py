@@ -242,14 +242,35 @@ def test_no_key_at_all(tmp_path: Path) -> None:
 
 
 def test_binary_files(tmp_path: Path) -> None:
-    """A file with an early zero byte is left out; one that was named is not left out silently."""
+    """A file with an early zero byte is searched, too; a key in it is told by its offset."""
     binary = tmp_path / "binary"
-    binary.write_bytes(b"\0" + KEY.encode())
+    binary.write_bytes(b"\0\n" + KEY.encode() + b"\0")
     late = tmp_path / "late"
     late.write_bytes(b"x" * 8192 + b"\0" + KEY.encode())
-    assert search(tmp_path) == ([Leak(str(late), 1, "web")], [])
-    assert search(binary) == ([], [(str(binary), "it is binary")])
-    assert search("-", stdin=binary.read_bytes()) == ([], [("-", "it is binary")])
+    found = Leak(str(binary), None, "web", 2)
+    assert search(tmp_path) == ([found, Leak(str(late), 1, "web")], [])
+    assert search(binary) == ([found], [])
+    assert search("-", stdin=binary.read_bytes()) == ([found._replace(file="-")], [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("chunk_size", [5, 64, 4096])
+def test_wide_texts_without_a_mark(tmp_path: Path, encoding: str, chunk_size: int) -> None:
+    """A key is found in UTF-16 and UTF-32 of both orders, wherever the chunks end."""
+    file = tmp_path / "wide"
+    text = f"a line\nkey={KEY};\n"
+    file.write_bytes(text.encode(encoding))
+    (leak,) = search(file, chunk_size=chunk_size).found
+    assert (leak.line, leak.alias, leak.offset is not None) == (None, "web", True)
+    assert text.encode(encoding)[leak.offset :].replace(b"\0", b"").startswith(KEY.encode())
+
+
+def test_a_pipe_that_was_named(tmp_path: Path) -> None:
+    """What a shell makes of `<(...)` is read to its end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["sh", "-c", f"printf '%s' 'a {KEY}' > '{pipe}'"]):
+        assert search(pipe) == ([Leak(str(pipe), 1, "web")], [])
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-8"])
@@ -310,13 +331,13 @@ def test_links(tree: Path, tmp_path: Path) -> None:
 
 
 def test_special_files_are_not_opened(tree: Path) -> None:
-    """A pipe, a socket or a device can hang nobody; a named one is mentioned."""
+    """A pipe in a folder, a socket or a device delays no search; a named one is mentioned."""
     os.mkfifo(tree / "pipe")
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(os.path.relpath(tree / "socket"))
     assert len(search(tree).found) == 5
-    for special in (tree / "pipe", tree / "socket", "/dev/zero"):
-        assert search(special) == ([], [(str(special), "it is not a regular file")])
+    for special in (tree / "socket", "/dev/zero"):
+        assert search(special) == ([], [(str(special), "it is neither a file nor a pipe")])
 
 
 @pytest.mark.parametrize("name", ["nothing", "z/nothing"])
@@ -438,4 +459,4 @@ def test_no_secret_is_shown(tree: Path) -> None:
     (tree / "short").write_text("1234567")
     shown = repr(search(tree, keys={**KEYS, "1234567": "short"}))
     assert not [key for key in [*KEYS, "1234567"] if key in shown]
-    assert re.search(r"Leak\(file='.*/z', line=2, alias='web'\)", shown)
+    assert re.search(r"Leak\(file='.*/z', line=2, alias='web', offset=None\)", shown)

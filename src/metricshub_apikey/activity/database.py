@@ -182,6 +182,7 @@ class ActivityLog:
 def _guarded(path: str, done: str) -> Iterator[None]:
     failed = f"{path} cannot be {done}"
     try:
+        import mmap  # noqa: F401 - while root's rights are there: its Python may be in its home
         import sqlite3
 
         yield

@@ -87,8 +87,9 @@ def run(arguments: Sequence[str]) -> int:
     Run the command line and return its exit code.
 
     0 is done, 1 failed, 2 wrong usage, 128 + n ended by signal n; a command whose result is a
-    verdict, such as `check`, returns a code of its own. This is the only place that
-    turns an `ApiKeyError` into words; any other exception is a bug and keeps its traceback.
+    verdict returns a code of its own, and 2 where it could not come to one (`check`: 3). This is
+    the only place that turns an `ApiKeyError` into words; any other exception is a bug and keeps
+    its traceback.
     """
     session = Session()
     forbid_core_dumps()
@@ -115,7 +116,7 @@ def _run(session: Session, arguments: Sequence[str]) -> int:
         return 0
     except ApiKeyError as error:
         session.out.error(error)
-        return 1
+        return session.trouble
     except click.UsageError as error:
         return _wrong_usage(error, arguments)
     except OSError as error:

@@ -82,6 +82,15 @@ class Command(_Helpful):
                     )
 
 
+class VerdictCommand(Command):
+    """A command whose exit code 1 is its verdict, so that a failure is 2, as of grep and diff."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the body."""
+        ctx.ensure_object(Session).trouble = 2
+        return super().invoke(ctx)
+
+
 class CommandGroup(_Helpful, click.Group):
     """A group of such commands; the module with a command is imported when it is named."""
 

@@ -15,6 +15,7 @@ from metricshub_apikey.errors import (
     ActivityError,
     InvalidArgumentError,
     MissingExtraError,
+    NoKeystoreError,
     NotAgreedError,
     NotConfirmedError,
     PasswordError,
@@ -23,7 +24,7 @@ from metricshub_apikey.errors import (
 from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.keystore import LOCK_TIMEOUT, Keystore, ignore_note
-from metricshub_apikey.keystore.location import Location, find_keystore
+from metricshub_apikey.keystore.location import Location, exists, find_keystore
 from metricshub_apikey.keystore.passwords import STANDARD_INPUT, read_passwords
 from metricshub_apikey.keystore.server_zone import ServerZone, server_zone
 from metricshub_apikey.policy.rules import Policy
@@ -61,6 +62,7 @@ class Session:
         self.color: str = "auto"
         self.output: str = "text"
         self.quiet: bool = False
+        self.trouble = 1
         self._events: list[Event] = []
         self._unconfirmed: list[NotConfirmedError] = []
 
@@ -76,6 +78,42 @@ class Session:
         """Which keystore to use."""
         launcher = os.environ.get(LAUNCHER_VARIABLE) or sys.argv[0]
         return find_keystore(self.keystore, environ=os.environ, launcher=launcher)
+
+    def require_keystore(self) -> None:
+        """Check that the keystore is there, or may be; raises NoKeystoreError."""
+        if exists(self.location.path) is False:
+            raise NoKeystoreError(
+                f"There is no keystore at {self.location.path}.",
+                hint="See which keystore is used, and why: apikey path",
+            )
+
+    def require_folder(self) -> bool:
+        """
+        Check, before a keystore is made, that no folder has to be made for a path that was typed.
+
+        Returns:
+            Whether the keystore is there already.
+
+        Raises:
+            NoKeystoreError: The folder is missing, so the path may be mistyped.
+        """
+        path, named = self.location.path, self.location.rule in ("option", "environment")
+        if exists(path) is not False:
+            return True
+        folder = os.path.dirname(os.path.realpath(path))
+        if named and exists(folder) is False:
+            from shlex import quote
+
+            raise NoKeystoreError(
+                f"There is no keystore at {path}, and no folder {folder} to make it in.",
+                hint=f"Make the folder, if the path is right: mkdir -p {quote(folder)}",
+            )
+        return False
+
+    def note_new_keystore(self, *, was_there: bool) -> None:
+        """Tell where a new keystore was made; that may not be where the user thinks it is."""
+        if not was_there:
+            self.out.note(f"A new keystore was made: {self.location.path}")
 
     @cached_property
     def keys(self) -> ApiKeys:

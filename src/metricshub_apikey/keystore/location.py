@@ -37,6 +37,17 @@ class Location(NamedTuple):
     reason: str
 
 
+def exists(path: str) -> bool | None:
+    """Return whether there is a file *path*; None where this user may not look."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return None
+    return True
+
+
 def find_keystore(
     named: str | None,
     *,

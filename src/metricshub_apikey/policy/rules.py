@@ -436,9 +436,11 @@ def document(policy: Policy) -> dict[str, object]:
 
 
 def _role_document(role: Role) -> dict[str, object]:
-    networks = None if role.networks is None else list(role.networks)
-    lists = {"allow": list(role.allow), "tools": list(role.tools), "networks": networks}
-    return {**role._asdict(), **lists}
+    """Return a role with lists in place of tuples, as JSON has them."""
+    return {
+        name: list(held) if isinstance(held, tuple) else held
+        for name, held in role._asdict().items()
+    }
 
 
 def _seconds(length: timedelta | None) -> int | None:

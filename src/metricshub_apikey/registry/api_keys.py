@@ -484,6 +484,7 @@ class ApiKeys:
         prune: bool,
         deliver: Callable[[Sequence[ApiKey]], None],
         policy: Policy | None = None,
+        agreed: Collection[ApiKey] | None = None,
     ) -> Plan:
         """
         Bring the keystore to what *wanted* says, in one write; doing it again changes nothing.
@@ -494,6 +495,7 @@ class ApiKeys:
             deliver: Takes the new keys before they are in the keystore; may be called again with
                 others, if another program writes meanwhile.
             policy: The rules; None for those of the `apikey.toml` beside the keystore.
+            agreed: The only keys that may be removed, as `preview` told them; None for any.
 
         Raises:
             ApiKeyError: One of the keys breaks a rule, as for `create` and `edit`; its message
@@ -505,7 +507,7 @@ class ApiKeys:
         issuer = self._issuer(policy)
 
         def bring(store: Store) -> Plan:
-            plan = change(store, wanted, issuer, prune=prune)
+            plan = change(store, wanted, issuer, prune=prune, agreed=agreed)
             deliver(plan.created)
             return plan
 

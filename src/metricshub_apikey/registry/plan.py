@@ -6,7 +6,7 @@ Only what the list mentions is managed: a field that it leaves out stays as it i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -57,7 +57,14 @@ class Plan(NamedTuple):
     removed: tuple[ApiKey, ...]
 
 
-def change(store: Store, wanted: Sequence[Wanted], issuer: Issuer, *, prune: bool) -> Plan:
+def change(
+    store: Store,
+    wanted: Sequence[Wanted],
+    issuer: Issuer,
+    *,
+    prune: bool,
+    agreed: Collection[ApiKey] | None = None,
+) -> Plan:
     """
     Bring *store* to what *wanted* says, and return what was done.
 
@@ -66,6 +73,7 @@ def change(store: Store, wanted: Sequence[Wanted], issuer: Issuer, *, prune: boo
         wanted: What the keys should be.
         issuer: Makes the new keys, and checks the others.
         prune: Remove the keys that are not wanted; the old keys of those that are stay.
+        agreed: The only keys that may be removed; None for any.
 
     Raises:
         ApiKeyError: One of the keys breaks a rule; the message names the key.
@@ -87,6 +95,8 @@ def change(store: Store, wanted: Sequence[Wanted], issuer: Issuer, *, prune: boo
             edited.append(new)
             steps.append(Step("edit", new.alias, differences(old, new)))
     unwanted = _unwanted(keys, wanted) if prune else ()
+    if agreed is not None:
+        unwanted = tuple(key for key in unwanted if key in agreed)
     steps += [Step("remove", key.alias) for key in unwanted]
     store.replace(revised)
     found = entries.all_by_alias(store)

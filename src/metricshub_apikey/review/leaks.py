@@ -1,10 +1,13 @@
 """
-Where keys of a keystore stand in text: in repositories, logs, shell histories.
+Where keys of a keystore stand in files: in repositories, logs, shell histories, databases.
 
 A key is found wherever it stands in a line, as `grep -F` would find it: UUIDs and prefixed keys by
 their shape, a few others one by one. Many others are found by looking up some words of the text, of
 8 bytes, or 4 for short keys: a key of 31 bytes covers a word at a multiple of 24, wherever it
 stands, so where the text has one of the 24 words that end a key there, that key is compared.
+
+Bytes are searched, whatever they are. In UTF-16 and UTF-32 a character of a key has zero bytes
+beside it, so where there are any, the bytes are searched without them, too.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from metricshub_apikey.keys.prefixed import PREFIXED
 STANDARD_INPUT = "-"
 SHORTEST = 8
 CHUNK = 1 << 20
+WIDEST = 4  # bytes of a character, in UTF-32
 SNIFFED = 8192  # for the zero byte that makes a file binary, as git does
 FEW = 16  # so many keys are found faster one by one
 
@@ -36,11 +40,20 @@ Place = tuple[int, int]
 
 
 class Leak(NamedTuple):
-    """A key in a text: the file as it was named, `-` for standard input; line, from 1; alias."""
+    """
+    A key in a file.
+
+    Attributes:
+        file: As it was named, `-` for standard input.
+        line: From 1; None in a binary file.
+        alias: Whose key it is.
+        offset: In a binary file the bytes in front of the key; None in a text.
+    """
 
     file: str
-    line: int
+    line: int | None
     alias: str
+    offset: int | None = None
 
 
 class _Shape(NamedTuple):
@@ -71,8 +84,8 @@ def find_leaks(
     """
     Find keys in files, folders and standard input; each once a line, in the order they stand there.
 
-    Links inside a folder are followed to files, not to folders. Binary files are left out, as git
-    tells them, but not UTF-16 with its mark, which PowerShell writes.
+    Links inside a folder are followed to files, not to folders. In binary files, as git tells them,
+    a key is told by its offset.
 
     Args:
         keys: The alias by the key itself.
@@ -146,7 +159,7 @@ class _Search:
 
     def __init__(self, aliases: dict[bytes, str]) -> None:
         self._aliases = aliases
-        self._overlap = max(map(len, aliases), default=1) - 1
+        self._overlap = WIDEST * max(map(len, aliases), default=1) - 1
         kinds: dict[_Shape | None, list[bytes]] = {}
         for key in aliases:
             kinds.setdefault(_shape(key), []).append(key)
@@ -167,11 +180,21 @@ class _Search:
 
     def leaks(self, file: str, chunks: Iterable[bytes]) -> Iterator[Leak]:
         """Yield the keys in a text: lines end at line feeds, wherever the chunks end."""
-        line = 1
+        line, base = 1, 0
+        binary: bool | None = None
         seen: set[str] = set()
         for data, end in self._pieces(chunks):
             at = 0
-            for start, key in [*sorted(self._found(data, end)), (end, b"")]:
+            if binary is None:
+                binary = b"\0" in data[:SNIFFED]
+            found = {*self._found(data, end)}
+            if b"\0" in data:
+                found |= {*self._wide(data, end)}
+            for start, key in [*sorted(found), (end, b"")]:
+                if binary:
+                    if key:
+                        yield Leak(file, None, self._aliases[key], base + start)
+                    continue
                 if passed := data.count(b"\n", at, start):
                     line += passed
                     seen.clear()
@@ -180,6 +203,7 @@ class _Search:
                 if alias is not None and alias not in seen:
                     seen.add(alias)
                     yield Leak(file, line, alias)
+            base += end
 
     def _pieces(self, chunks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
         """Yield pieces of text, and where the starts of keys in the next piece begin."""
@@ -196,6 +220,15 @@ class _Search:
         for start, length in self._candidates(data):
             if 0 <= start < end and (key := data[start : start + length]) in self._aliases:
                 yield start, key
+
+    def _wide(self, data: bytes, end: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the same for keys whose characters have up to three zero bytes beside them."""
+        compact = data.replace(b"\0", b"")
+        for key in {key for _, key in self._found(compact, len(compact))}:
+            spaced = b"\0{0,3}".join(re.escape(bytes([byte])) for byte in key)
+            for match in re.finditer(spaced, data):
+                if match.start() < end:
+                    yield match.start(), key
 
     def _candidates(self, data: bytes) -> Iterator[Place]:
         """Yield where a key of which length may start."""
@@ -242,22 +275,22 @@ def _table(keys: list[bytes], sampling: Sampling) -> dict[int, tuple[Place, ...]
 class _File(NamedTuple):
     path: str
     size: int
-    named: bool
+    inside: bool = False
 
 
 def _files(path: str, skipped: Skipped) -> Iterator[_File]:
     """Yield what there is to read under a path that the user named."""
     if path == STANDARD_INPUT:
-        yield _File(path, 0, named=True)
+        yield _File(path, 0)
         return
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             yield from _walk(path, skipped)
-        elif stat.S_ISREG(status.st_mode):
-            yield _File(path, status.st_size, named=True)
+        elif stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode):
+            yield _File(path, status.st_size)
         else:
-            skipped(path, "it is not a regular file")
+            skipped(path, "it is neither a file nor a pipe")
     except (FileNotFoundError, NotADirectoryError):
         raise InvalidArgumentError(f"{path} does not exist.") from None
     except OSError as error:
@@ -281,7 +314,7 @@ def _walk(top: str, skipped: Skipped) -> Iterator[_File]:
                 if _is_folder(entry):
                     folders.append(entry.path)
                 elif entry.is_file():
-                    yield _File(entry.path, entry.stat().st_size, named=False)
+                    yield _File(entry.path, entry.stat().st_size, inside=True)
             except OSError as error:
                 skipped(entry.path, f"{error.strerror}")
         waiting += reversed(folders)
@@ -304,29 +337,36 @@ class _Reader(NamedTuple):
     chunk_size: int
 
     def chunks(self, file: _File) -> Iterator[bytes]:
-        """Yield the file in an encoding that contains ASCII; nothing if it is binary."""
+        """Yield the bytes of the file; of UTF-16 and UTF-32 with a mark those of UTF-8."""
         try:
             if file.path == STANDARD_INPUT:
-                yield from self._text(file, self.stdin.read)
+                yield from self._text(self.stdin.read)
+                return
+            if not file.inside:  # what the user named may be a pipe, which waits for its writer
+                with open(file.path, "rb", buffering=0) as source:
+                    yield from self._text(lambda size: source.read(size) or b"")
                 return
             with opened(file.path) as descriptor:
                 if descriptor is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise NotAKeystoreError(f"{file.path} is not a regular file.")
-                yield from self._text(file, partial(os.read, descriptor))
+                yield from self._text(partial(os.read, descriptor))
         except NotAKeystoreError:
             self.skipped(file.path, "it is no longer a regular file")
         except OSError as error:
             self.skipped(file.path, f"{error.strerror}")
 
-    def _text(self, file: _File, read: Callable[[int], bytes]) -> Iterator[bytes]:
+    def _text(self, read: Callable[[int], bytes]) -> Iterator[bytes]:
         decode = None
         for number, chunk in enumerate(iter(partial(read, self.chunk_size), b"")):
-            if not number and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                decode = codecs.getincrementaldecoder("utf-16")("replace").decode
-            elif not number and b"\0" in chunk[:SNIFFED]:
-                self.add(file.size)
-                if file.named:
-                    self.skipped(file.path, "it is binary")
-                return
+            if not number:
+                decode = _decoder(chunk)
             self.add(len(chunk))
-            yield decode(chunk).encode() if decode else chunk
+            yield decode(chunk).encode("utf-8", "replace") if decode else chunk
+
+
+def _decoder(start: bytes) -> Callable[[bytes], str] | None:
+    """Return what decodes a text that begins with the mark of UTF-32 or UTF-16; None for others."""
+    marks = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)}
+    marks["utf-16"] = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # begins like UTF-32's
+    name = next((one for one, known in marks.items() if start.startswith(known)), None)
+    return None if name is None else codecs.getincrementaldecoder(name)("replace").decode

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import click
 
-from metricshub_apikey.cli.options import FILE, Command, common_options, pass_session
+from metricshub_apikey.cli.key_text import line
+from metricshub_apikey.cli.options import FILE, Command, common_options, pass_session, yes_option
 from metricshub_apikey.cli.result import Document, Result
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.formats.visible import escape
@@ -57,13 +58,16 @@ class Applied(Result):
     type=click.Path(file_okay=False),
     help="The folder for new keys, in a file each that only you can read.",
 )
+@yes_option
 @common_options()
 @pass_session
 def command(
-    session: Session, *, file: str, dry_run: bool, prune: bool, out_dir: str | None
+    session: Session, *, file: str, dry_run: bool, prune: bool, out_dir: str | None, yes: bool
 ) -> None:
     """
     Bring the keystore to what a YAML or TOML list of keys says.
+
+    With --prune the keys that would go are shown, and it asks, or needs --yes.
 
     \b
     Example:
@@ -75,7 +79,20 @@ def command(
     with KeyFolder(out_dir) as folder:
         if plan.steps and not dry_run:
             folder.require(plan.created)
-            plan = keys.apply(wanted, prune=prune, deliver=folder.write, policy=policy)
+            if plan.removed and not yes:
+                _ask(session, plan)
+            agreed = plan.removed
+            plan = keys.apply(
+                wanted, prune=prune, deliver=folder.write, policy=policy, agreed=agreed
+            )
         folder.keep()
     applied = Applied(plan, session.location.path, dry_run=dry_run, files=folder.files)
     session.out.show(applied, done="The list has been applied")
+
+
+def _ask(session: Session, plan: Plan) -> None:
+    """Show which keys would go, and ask: an empty list may be a mistake."""
+    session.require_terminal()
+    for key in plan.removed:
+        session.out.tell(line(key, session.now))
+    session.agree(f"Revoke {'this key' if len(plan.removed) == 1 else 'these keys'}?")

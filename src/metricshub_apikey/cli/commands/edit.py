@@ -105,6 +105,7 @@ def command(
     changes = Changes(moment, no_expiry, labels=dict(parse_labels(labels)), **fields)
     if not changes.names_something:
         raise InvalidArgumentError("Name something to change.")
+    session.require_keystore()
     old, new = session.keys.edit(alias, policy=session.policy, **changes._asdict())
     edited = Edited(new, differences(old, new), keystore=session.location.path, now=session.now)
     session.out.show(edited, done="The API key has been changed")

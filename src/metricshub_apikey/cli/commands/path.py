@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from metricshub_apikey.cli.options import Command, common_options, pass_session, quiet
 from metricshub_apikey.cli.result import Document, Result
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.formats.visible import escape
-from metricshub_apikey.keystore.location import Location
+from metricshub_apikey.keystore.location import Location, exists
 
 
 class Place(Result):
@@ -20,10 +18,9 @@ class Place(Result):
         self.location = location
 
     def document(self) -> Document:
-        """Return the path, the rule that chose it, and whether there is a file."""
+        """Return the path, the rule, and whether there is a file; null where one may not look."""
         path, rule, reason = self.location
-        exists = os.path.exists(path)
-        return {"keystore": path, "rule": rule, "reason": reason, "exists": exists}
+        return {"keystore": path, "rule": rule, "reason": reason, "exists": exists(path)}
 
     def quiet(self) -> list[str]:
         """Return the path alone."""
@@ -31,7 +28,8 @@ class Place(Result):
 
     def lines(self) -> list[str]:
         """Return the path, and the reason in parentheses."""
-        return [f"{escape(self.location.path)} ({self.location.reason})"]
+        missing = " (not there yet)" if exists(self.location.path) is False else ""
+        return [f"{escape(self.location.path)} ({self.location.reason}){missing}"]
 
 
 @click.command("path", cls=Command)

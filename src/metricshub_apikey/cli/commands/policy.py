@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from metricshub_apikey.cli.options import CommandGroup, common_options, pass_session
+from metricshub_apikey.cli.options import CommandGroup, VerdictCommand, common_options, pass_session
 from metricshub_apikey.cli.output import green, show_text
 from metricshub_apikey.cli.result import Document, Result
 from metricshub_apikey.cli.session import Session
@@ -142,19 +142,20 @@ def show(session: Session) -> None:
     session.out.show(Rules(session.policy))
 
 
-@command.command()
+@command.command(cls=VerdictCommand)
 @common_options()
 @pass_session
 def check(session: Session) -> int:
     """
     Show which existing keys break the rules.
 
-    The exit code is 1 if any does.
+    The exit code is 1 if any does, 2 if that cannot be told.
 
     \b
     Example:
       apikey policy check
     """
+    session.require_keystore()
     found = all_breaches(session.keys.list(), session.policy, session.zone)
     for remark in session.policy.remarks():
         session.out.note(remark)

@@ -75,6 +75,7 @@ def command(session: Session, *, older_than: timedelta, dry_run: bool, yes: bool
     if not (yes or dry_run):
         session.require_terminal()
     limit = session.now.before(older_than)
+    session.require_keystore()
     dead = tuple(key for key in session.keys.list() if key.expired(limit))
     removed = dead if dry_run else remove_agreed(session, dead, "prune", yes=yes)
     result = Pruned(removed, keystore=session.location.path, now=session.now, dry_run=dry_run)

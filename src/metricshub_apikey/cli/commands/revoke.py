@@ -11,7 +11,7 @@ from metricshub_apikey.cli.options import Command, common_options, pass_session,
 from metricshub_apikey.cli.removal import remove_agreed
 from metricshub_apikey.cli.result import Document, Result
 from metricshub_apikey.cli.session import Session
-from metricshub_apikey.errors import InvalidArgumentError
+from metricshub_apikey.errors import IncompleteSearchError, InvalidArgumentError
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.selection import Selection, Usage
@@ -74,18 +74,26 @@ def command(
     ways = [bool(aliases), expired or role is not None, bool(leaked)]
     if sum(ways) != 1:
         raise InvalidArgumentError("Name aliases, or use --expired, --role or --leaked.")
+    session.require_keystore()
     if aliases:
         revoked = session.keys.revoke(*aliases)
     else:
         if not yes:
             session.require_terminal()
-        unwanted = (
-            _leaked(session, leaked) if leaked else _selected(session, expired=expired, role=role)
-        )
+        skipped: Sequence[str] = ()
+        if leaked:
+            unwanted, skipped = _leaked(session, leaked)
+        else:
+            unwanted = _selected(session, expired=expired, role=role)
         removed = remove_agreed(session, unwanted, "revoke", yes=yes, secrets=bool(leaked))
         revoked = tuple(key.alias for key in removed)
     result = Revoked(revoked, session.location.path)
     session.out.show(result, done="The API keys have been revoked")
+    if leaked and skipped:
+        raise IncompleteSearchError(
+            f"Not everything was searched, so more keys may have leaked: {', '.join(skipped[:3])}"
+            f"{' and more' if len(skipped) > 3 else ''}."
+        )
 
 
 def _selected(session: Session, *, expired: bool, role: str | None) -> tuple[ApiKey, ...]:
@@ -94,13 +102,13 @@ def _selected(session: Session, *, expired: bool, role: str | None) -> tuple[Api
     return selection.select(keys, now=session.now, usage=Usage())
 
 
-def _leaked(session: Session, paths: tuple[str, ...]) -> tuple[ApiKey, ...]:
-    """Return the keys that are found in *paths*, and show where."""
+def _leaked(session: Session, paths: tuple[str, ...]) -> tuple[tuple[ApiKey, ...], Sequence[str]]:
+    """Return the keys that are found in *paths*, and what was not searched; show where they are."""
     from .scan import leak_line, leaks_in
 
     keys = session.keys.list()
-    leaks = leaks_in(session, keys, paths)
+    leaks, skipped = leaks_in(session, keys, paths)
     for leak in leaks:
         session.out.tell(leak_line(leak))
     aliases = {leak.alias for leak in leaks}
-    return tuple(key for key in keys if key.alias in aliases)
+    return tuple(key for key in keys if key.alias in aliases), skipped

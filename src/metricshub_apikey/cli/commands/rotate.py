@@ -124,6 +124,7 @@ def command(
     Example, from cron:
       apikey rotate ci-prod --if-expiring 14d --out /run/ci-prod.key
     """
+    session.require_keystore()
     if finish:
         if out is not None or any(value is not None for value in options.values()):
             raise InvalidArgumentError("--finish goes with no other option.")

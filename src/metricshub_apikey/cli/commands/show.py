@@ -77,5 +77,6 @@ def command(session: Session, *, alias: str) -> None:
       apikey show ci-prod
     """
     usage = session.usage
+    session.require_keystore()
     key = session.keys.get(alias)
     session.out.show(Shown(key, usage, keystore=session.location.path, now=session.now))

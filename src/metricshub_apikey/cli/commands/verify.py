@@ -6,7 +6,7 @@ import click
 
 from metricshub_apikey.cli.key_text import expiry_phrase, warn_of_unreadable
 from metricshub_apikey.cli.options import (
-    Command,
+    VerdictCommand,
     common_options,
     pass_session,
     roles_option,
@@ -59,7 +59,7 @@ class Verified(Result):
         return [f"{name}accepted ({expiry_phrase(key.expires_on, self.now)}){ending}"]
 
 
-@click.command("verify", cls=Command)
+@click.command("verify", cls=VerdictCommand)
 @roles_option("--role", "roles", "The key must have that role")
 @click.option(
     "--request", metavar='"METHOD PATH"', help="One of its roles must permit that request."
@@ -75,7 +75,7 @@ def command(
     Read a key from standard input, and tell whose it is.
 
     It may be in an Authorization header. The exit code is 0 if the key would be accepted now,
-    else 1.
+    1 if not, 2 if that cannot be told.
 
     \b
     Example:
@@ -84,6 +84,7 @@ def command(
     if request is not None and " " not in request:
         raise InvalidArgumentError("A request is a method and a path, such as 'POST /api/x'.")
     _check_tool(session, request, tool)
+    session.require_keystore()
     token = token_in(session.read_secret("Key"))
     keys = session.keys.list()
     warn_of_unreadable(session.out, keys)
