@@ -37,6 +37,12 @@ class KeyExistsError(ApiKeyError):
     code = "key-exists"
 
 
+class KeySuspendedError(KeyExistsError):
+    """The key is suspended, so the alias is taken, and the key cannot be used."""
+
+    code = "key-suspended"
+
+
 class KeyNotFoundError(ApiKeyError):
     """No API key has this alias."""
 

@@ -203,10 +203,11 @@ def test_csv(run: Run, mixed: Path) -> None:
     assert len(rows) == len(keys) == 8
     for row, key in zip(rows, keys, strict=True):
         assert row["expired"] == str(key["expired"]).lower()
+        assert row["suspended"] == str(key["suspended"]).lower()
         assert shlex.split(row["roles"]) == key["roles"]
         labels = [label.split("=", 1) for label in shlex.split(row["labels"])]
         assert dict(labels) == key["labels"]
-        for field in set(KEY_FIELDS) - {"expired", "roles", "labels"}:
+        for field in set(KEY_FIELDS) - {"expired", "suspended", "roles", "labels"}:
             assert row[field] == (key[field] or "")
 
 

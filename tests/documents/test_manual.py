@@ -223,6 +223,8 @@ DOCUMENTS = {
     "rotate": ["rotate", "some"],
     "rotate Fl -finish": ["rotate", "old", "--finish"],
     "revoke": ["revoke", "some"],
+    "suspend": ["suspend", "some"],
+    "resume": ["resume", "some"],
     "prune": ["prune", "--dry-run"],
     "verify": ["verify"],
     "log": ["log"],

@@ -60,7 +60,7 @@ def revise(found: Store, alias: str, new: ApiKey) -> Store:
 def test_which_entries_are_keys() -> None:
     """Users, the master key and keys without the prefix are none."""
     found = store(bag("a"), secret_bag("masterkey", b"x"), secret_bag("user:a", b"x"), bag("b"))
-    assert [alias for alias, _ in entries.each(found)] == ["a", "b"]
+    assert [entry for entry, _ in entries.each(found)] == ["api_key:a", "api_key:b"]
     assert list(entries.by_alias(found)) == ["a", "b"]
 
 

@@ -159,12 +159,14 @@ def test_revoke_quietly(run: Run, file: Path, registry: ApiKeys) -> None:
 
 @pytest.mark.parametrize("command", BULK)
 def test_nothing_to_do(run: Run, keystore: Path, tmp_path: Path, command: list[str]) -> None:
-    """Where no key is meant, or there is no keystore, that is no failure and makes nothing."""
+    """Where no key is meant, that is no failure; a keystore that is not there is one."""
     nothing = {
         "prune": "No keys expired that long ago.\n",
         "revoke": "No such API keys found.\n",
     }[command[0]]
-    check(run(*command, "--yes", cwd=tmp_path), 0, nothing)
+    done = run(*command, "--yes", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: There is no keystore at ")
     assert list(tmp_path.iterdir()) == []
     make(keystore, [("fresh", DAY)], role="")
     before = keystore.read_bytes()

@@ -308,8 +308,10 @@ def test_no_standard_input(run: Run) -> None:
 
 
 def test_without_a_keystore(run: Run, tmp_path: Path) -> None:
-    """Where no keystore is no key is known, and none is made."""
-    check(run("verify", stdin=TOKEN), 1, UNKNOWN)
+    """A keystore that is not there knows nothing of a key, and is not made."""
+    done = run("verify", stdin=TOKEN)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: There is no keystore at ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -386,7 +388,7 @@ def test_a_broken_policy(run: Run, secret: str, keystore: Path) -> None:
     """Where the rules cannot be read nobody can say what would be accepted."""
     keystore.with_name("apikey.toml").write_text("nonsense")
     done = run("verify", stdin=secret)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Error: ")
 
 

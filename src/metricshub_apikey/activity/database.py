@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 Values = tuple[str | int | None, ...]
 
 FILE_NAME = "apikey-activity.db"
-ACTIONS = ("create", "edit", "rotate", "finish", "revoke", "prune", "fix")
+ACTIONS = ("create", "edit", "rotate", "finish", "revoke", "prune", "fix", "suspend", "resume")
 
 BUSY_SECONDS = 5.0
 READ_ATTEMPTS = 50

@@ -26,10 +26,32 @@ def complete_alias(
     An alias that a shell, or the command, could not take as it is shown is left out.
     """
     del parameter
+    return _aliases(context, incomplete, suspended=None)
+
+
+def complete_working(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the aliases of keys that are not suspended, like `complete_alias`."""
+    del parameter
+    return _aliases(context, incomplete, suspended=False)
+
+
+def complete_suspended(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the aliases of suspended keys, like `complete_alias`."""
+    del parameter
+    return _aliases(context, incomplete, suspended=True)
+
+
+def _aliases(
+    context: click.Context, incomplete: str, *, suspended: bool | None
+) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
     try:
-        aliases = context.ensure_object(Session).quiet_keys().aliases()
+        aliases = context.ensure_object(Session).quiet_keys().aliases(suspended=suspended)
     except ApiKeyError:
         return []
     begun = incomplete.lower()

@@ -20,7 +20,8 @@ def line(key: ApiKey, now: Moment) -> str:
     alias = green(escape(key.alias))
     if key.unreadable is not None:
         return f"{alias} {UNREADABLE_MASK} (Unreadable: {escape(key.unreadable)})"
-    return f"{alias} {escape(key.masked)} ({expiry_phrase(key.expires_on, now)})"
+    phrase = "Suspended" if key.suspended else expiry_phrase(key.expires_on, now)
+    return f"{alias} {escape(key.masked)} ({phrase})"
 
 
 def expiry_phrase(expires_on: datetime | None, now: Moment) -> str:
@@ -44,7 +45,7 @@ def label_words(labels: Mapping[str, str]) -> str:
 
 def warn_of_unreadable(out: Output, keys: Sequence[ApiKey]) -> None:
     """Warn of those of the *keys* that a server cannot read."""
-    unreadable = [key.alias for key in keys if key.unreadable is not None]
+    unreadable = [key.alias for key in keys if key.unreadable is not None and not key.suspended]
     if unreadable:
         out.warn(
             f"{len(unreadable)} of the entries cannot be read ({', '.join(unreadable[:3])}): "

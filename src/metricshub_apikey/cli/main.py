@@ -38,11 +38,13 @@ COMMANDS = (
     "path",
     "policy",
     "prune",
+    "resume",
     "revoke",
     "rotate",
     "scan",
     "serve",
     "show",
+    "suspend",
     "verify",
 )
 """Each is in the module of its name in `cli.commands`."""

@@ -109,6 +109,8 @@ def _row(key: ApiKey, now: Moment, usage: Usage) -> Row:
 def _expiry(key: ApiKey, now: Moment) -> str:
     if key.unreadable is not None:
         return UNKNOWN
+    if key.suspended:
+        return "suspended"
     if key.expires_on is None:
         return "never"
     return f"{key.expires_on.date().isoformat()}, {relative(key.expires_on, now.local)}"
@@ -119,6 +121,8 @@ def _style(key: ApiKey, now: Moment) -> str:
         return "red"
     if key.expired(now):
         return "dim red"
+    if key.suspended:
+        return "dim"
     soon = key.expires_on is not None and key.expires_on - now.local <= SOON
     return "yellow" if soon else ""
 

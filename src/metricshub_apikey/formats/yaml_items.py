@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 TAG = "tag:yaml.org,2002:"
 TIMESTAMP = f"{TAG}timestamp"
 TAGS = (None, "!", f"{TAG}str", TIMESTAMP)
-STAND_INS = {f"{TAG}null": None, f"{TAG}bool": False, f"{TAG}int": 0, f"{TAG}float": 0.0}
-"""Of what is no text, only the kind matters."""
+STAND_INS = {f"{TAG}null": None, f"{TAG}int": 0, f"{TAG}float": 0.0}
+"""Of these, only the kind matters."""
+
+TRUE = ("true", "yes", "on")
+"""How YAML 1.1 writes true."""
 
 LEVELS = 2
 """An item, and a list or mapping in it."""
@@ -151,6 +154,8 @@ def _scalar(loader: SafeLoader, tag: str, value: str) -> object:
 
         with contextlib.suppress(ValueError, OverflowError, AttributeError):  # of another form
             return loader.construct_yaml_timestamp(ScalarNode(tag, value))
+    if tag == f"{TAG}bool":
+        return value.lower() in TRUE
     return STAND_INS.get(tag, value)
 
 

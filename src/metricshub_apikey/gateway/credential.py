@@ -51,6 +51,7 @@ class Credential:
         fingerprint: The same in hexadecimal, as records know it.
         identity: Whose key it is.
         expires: What the server's clock shows when it ends, as `wall_seconds`.
+        suspended: Whether it is refused until it is resumed.
         roles: What each of its roles permits; None where the policy defines no roles.
         networked: Whether one of them asks from where a request comes.
         limit: How many requests it may make.
@@ -68,6 +69,7 @@ class Credential:
         "minute",
         "networked",
         "roles",
+        "suspended",
         "token",
     )
 
@@ -77,6 +79,7 @@ class Credential:
         self.digest = hashlib.sha256(token).digest()
         self.fingerprint = self.digest.hex()
         self.identity = Identity(key.alias, key.principal, key.metadata.roles)
+        self.suspended = key.suspended
         self.expires = _seconds(key.expires_on)
         self.roles = _roles(self.identity.roles, policy)
         self.networked = any(role.networks is not None for role in self.roles or ())

@@ -285,6 +285,8 @@ class Gate:
         credential = self._keyring.find(token)
         if credential is None:
             return self._unknown(token)
+        if credential.suspended:
+            return INVALID._replace(reason="suspended", identity=credential.identity)
         if credential.expires <= wall:
             return INVALID._replace(reason="expired", identity=credential.identity)
         return credential

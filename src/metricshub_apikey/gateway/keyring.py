@@ -249,7 +249,7 @@ class Keyring:
         store = self._keystore.read(patience=0)
         if store.seal is None:
             raise ReadFailedError(f"There is no keystore {self._keystore.path}.")
-        found = entries.by_alias(store)
+        found = entries.by_entry(store)
         new = {alias: bag for alias, bag in found.items() if bag.raw not in self._opened}
         with self._keystore.named_in_errors():
             opened = entries.read(store, new)
@@ -276,6 +276,8 @@ class Keyring:
     def _put_in_force(self, policy: Policy, now: float) -> None:
         keys = self._opened.values()
         readable = [(key, key.secret.reveal()) for key in keys if key.secret]
+        # Of two entries with one secret, the one that works counts.
+        readable.sort(key=lambda one: not one[0].suspended)
         prepared = [Credential(key, token.encode(), policy) for key, token in readable]
         credentials = {one.digest: one for one in prepared}
         fingerprints = frozenset(one.fingerprint for one in prepared)

@@ -11,6 +11,10 @@ from .expiry import Moment, has_come, lifetime
 from .metadata import Metadata
 
 ENTRY_PREFIX = "api_key:"
+"""How the entry of a key begins that a server reads."""
+
+SUSPENDED_PREFIX = "suspended_api_key:"
+"""The same of a suspended key: to a stock server the entry is a foreign one, which it keeps."""
 
 FIELDS = ("roles", "service_account", "description", "labels")
 """The metadata that may be changed later."""
@@ -27,6 +31,7 @@ class ApiKey(NamedTuple):
         created_ms: Milliseconds since 1970 UTC; None where it was not recorded.
         unreadable: Why the entry cannot be read; None where it can.
         metadata: Who made it, what for, what it may do.
+        suspended: Whether every server refuses it until it is resumed.
     """
 
     alias: str
@@ -35,10 +40,16 @@ class ApiKey(NamedTuple):
     created_ms: int | None
     unreadable: str | None = None
     metadata: Metadata = Metadata()
+    suspended: bool = False
 
     def __repr__(self) -> str:
         """Show which key it is, and no secret."""
         return f"ApiKey({self.alias!r}, {self.masked}, expires_on={self.expires_on})"
+
+    @property
+    def entry(self) -> str:
+        """The name of its entry in the keystore."""
+        return (SUSPENDED_PREFIX if self.suspended else ENTRY_PREFIX) + self.alias
 
     @property
     def masked(self) -> str:
@@ -87,4 +98,5 @@ def differences(old: ApiKey, new: ApiKey) -> tuple[str, ...]:
         name for name in FIELDS if getattr(old.metadata, name) != getattr(new.metadata, name)
     ]
     expiry = ["expiry"] if old.expires_on != new.expires_on else []
-    return tuple(expiry + [name.replace("_", " ") for name in changed])
+    suspended = ["suspended"] if old.suspended != new.suspended else []
+    return tuple(expiry + [name.replace("_", " ") for name in changed] + suspended)

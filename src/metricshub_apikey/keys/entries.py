@@ -4,40 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from metricshub_apikey.errors import EntryUnreadableError, KeyExistsError, KeyNotFoundError
+from metricshub_apikey.errors import (
+    EntryUnreadableError,
+    KeyExistsError,
+    KeyNotFoundError,
+    KeySuspendedError,
+)
 from metricshub_apikey.pkcs12.attributes import Texts
-from metricshub_apikey.pkcs12.bag import Bag, encode_bag, fold
+from metricshub_apikey.pkcs12.bag import Bag, encode_bag
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.secret import UNREADABLE, Secret
 
-from .api_key import ENTRY_PREFIX, ApiKey
+from .api_key import ENTRY_PREFIX, SUSPENDED_PREFIX, ApiKey
 from .metadata import ATTRIBUTES, NOTHING, Metadata
 from .value import decode, encode
 
 RandomBytes = Callable[[int], bytes]
 
 
+def alias_of(entry: str) -> str:
+    """Return the alias in the name of an *entry* that `each` yields."""
+    return entry.partition(":")[2]
+
+
 def each(store: Store) -> Iterator[tuple[str, Bag]]:
-    """Yield the alias and the bag of every API key, hidden ones with the same alias too."""
+    """Yield the name and the bag of every API key's entry, suspended and hidden ones too."""
     for bag in store.bags:
-        if bag.alias is not None and bag.alias.startswith(ENTRY_PREFIX):
-            yield bag.alias.removeprefix(ENTRY_PREFIX), bag
+        if bag.alias is not None and bag.alias.startswith((ENTRY_PREFIX, SUSPENDED_PREFIX)):
+            yield bag.alias, bag
+
+
+def by_entry(store: Store) -> dict[str, Bag]:
+    """
+    Return the bags of all keys, suspended ones too, by the name of their entry, in order.
+
+    Of several with the same name the last one counts, as in Java.
+    """
+    entries: dict[str, Bag] = {}
+    for entry, bag in each(store):
+        entries.pop(entry, None)
+        entries[entry] = bag
+    return entries
 
 
 def by_alias(store: Store) -> dict[str, Bag]:
-    """Return the last bag of each alias, the one that counts in Java, in the order of these."""
+    """Return the bag of each alias, in order; a key that works goes before a suspended one."""
     entries: dict[str, Bag] = {}
-    for alias, bag in each(store):
-        entries.pop(alias, None)
-        entries[alias] = bag
+    for entry, bag in by_entry(store).items():
+        if entry.startswith(ENTRY_PREFIX) or alias_of(entry) not in entries:
+            entries[alias_of(entry)] = bag
     return entries
 
 
 def all_by_alias(store: Store) -> dict[str, list[Bag]]:
-    """Return all bags of each alias; of several, the last one counts."""
+    """Return all bags of each alias; of several with the same name, the last one counts."""
     found: dict[str, list[Bag]] = {}
-    for alias, bag in each(store):
-        found.setdefault(alias, []).append(bag)
+    for entry, bag in each(store):
+        found.setdefault(alias_of(entry), []).append(bag)
+    return found
+
+
+def all_by_entry(store: Store) -> dict[str, list[Bag]]:
+    """Return all bags by the name of their entry; of several, the last one counts."""
+    found: dict[str, list[Bag]] = {}
+    for entry, bag in each(store):
+        found.setdefault(entry, []).append(bag)
     return found
 
 
@@ -53,40 +84,46 @@ def read(
 
     Args:
         store: Where they are.
-        entries: Bags by alias.
+        entries: Bags by what the caller wants to find their keys by.
         progress: Called with how many keys are derived, and how many there are.
         metadata: Read it, too; it takes as long as the rest.
     """
     values = store.values(entries.values(), progress)
     return {
-        alias: _open(alias, bag, value, bag.texts(ATTRIBUTES) if metadata else {})
-        for (alias, bag), value in zip(entries.items(), values, strict=True)
+        name: _open(bag, value, bag.texts(ATTRIBUTES) if metadata else {})
+        for (name, bag), value in zip(entries.items(), values, strict=True)
     }
 
 
-def _open(alias: str, bag: Bag, value: bytes | EntryUnreadableError, texts: Texts) -> ApiKey:
+def _open(bag: Bag, value: bytes | EntryUnreadableError, texts: Texts) -> ApiKey:
+    entry = bag.alias or ""
+    alias, suspended = alias_of(entry), entry.startswith(SUSPENDED_PREFIX)
     metadata = Metadata.from_texts(texts) if texts else NOTHING
     try:
         if isinstance(value, EntryUnreadableError):
             raise value
         key, expires_on = decode(value)
     except EntryUnreadableError as error:
-        return ApiKey(alias, UNREADABLE, None, bag.created_ms, error.message, metadata)
-    return ApiKey(alias, Secret(key), expires_on, bag.created_ms, None, metadata)
+        return ApiKey(alias, UNREADABLE, None, bag.created_ms, error.message, metadata, suspended)
+    return ApiKey(alias, Secret(key), expires_on, bag.created_ms, None, metadata, suspended)
 
 
 def find(store: Store, alias: str) -> tuple[Bag, ApiKey]:
     """
-    Return the entry *alias* and what it holds.
+    Return the entry *alias* and what it holds; a key that works goes before a suspended one.
 
     Raises:
         KeyNotFoundError: There is none.
     """
-    bags = store.find(ENTRY_PREFIX + alias)
+    bags = find_all(store, alias)
     if not bags:
         raise not_found(alias)
-    folded = fold(alias)
-    return bags[-1], read(store, {folded: bags[-1]})[folded]
+    return bags[-1], read(store, {alias: bags[-1]})[alias]
+
+
+def find_all(store: Store, alias: str) -> list[Bag]:
+    """Return all entries of *alias*, suspended ones first; of several, the last one counts."""
+    return store.find(SUSPENDED_PREFIX + alias) + store.find(ENTRY_PREFIX + alias)
 
 
 def not_found(alias: str) -> KeyNotFoundError:
@@ -99,12 +136,17 @@ def require_free(store: Store, alias: str) -> None:
     Check that *alias* can be given to a new key.
 
     Raises:
-        KeyExistsError: It is taken.
+        KeyExistsError: It is taken; its child KeySuspendedError if the key is suspended.
     """
     if store.find(ENTRY_PREFIX + alias):
         raise KeyExistsError(
             f"An API key with alias '{alias}' already exists.",
             hint="Revoke it first, or choose another alias.",
+        )
+    if store.find(SUSPENDED_PREFIX + alias):
+        raise KeySuspendedError(
+            f"An API key with alias '{alias}' already exists, and is suspended.",
+            hint=f"Resume it, or revoke it first: apikey resume {alias}",
         )
 
 
@@ -112,10 +154,10 @@ def new_bag(store: Store, key: ApiKey, random_bytes: RandomBytes) -> Bag:
     """Return an entry for *key*, which must have a secret and a creation time; not yet there."""
     if key.created_ms is None:
         raise ValueError(key)
-    entry = ENTRY_PREFIX + key.alias
-    secret = store.encrypt(entry, encode(key.secret.reveal(), key.expires_on), random_bytes)
+    value = encode(key.secret.reveal(), key.expires_on)
+    secret = store.encrypt(ENTRY_PREFIX + key.alias, value, random_bytes)
     attributes = ATTRIBUTES.encode(key.metadata.texts())
-    return Bag(encode_bag(entry, key.created_ms, *secret, attributes))
+    return Bag(encode_bag(key.entry, key.created_ms, *secret, attributes))
 
 
 def revised_bag(store: Store, bag: Bag, old: ApiKey, new: ApiKey, random_bytes: RandomBytes) -> Bag:
@@ -126,8 +168,8 @@ def revised_bag(store: Store, bag: Bag, old: ApiKey, new: ApiKey, random_bytes: 
     value where neither the secret nor the expiry changes.
     """
     alias = secret = None
-    if new.alias != old.alias:
-        alias = ENTRY_PREFIX + new.alias
+    if new.entry != old.entry:
+        alias = new.entry
     if new.secret is not UNREADABLE and (new.secret, new.expires_on) != (
         old.secret,
         old.expires_on,

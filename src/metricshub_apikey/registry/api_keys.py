@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from metricshub_apikey.activity.journal import Journal
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keys import entries
-from metricshub_apikey.keys.api_key import ApiKey, differences
+from metricshub_apikey.keys.api_key import ENTRY_PREFIX, SUSPENDED_PREFIX, ApiKey, differences
 from metricshub_apikey.keys.changes import Changes, sorted_labels
 from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.metadata import Metadata
@@ -27,7 +27,7 @@ from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import Policy
 
-from . import removal, rotation
+from . import removal, rotation, suspension
 from .issuing import Issuer, undelivered
 from .rotation import PREVIOUS, Rotation
 
@@ -193,7 +193,7 @@ class ApiKeys:
         """
         store = self._keystore.read()
         with self._keystore.named_in_errors():
-            found = entries.by_alias(store)
+            found = entries.by_entry(store)
             return tuple(entries.read(store, found, progress, metadata=metadata).values())
 
     def __iter__(self) -> Iterator[ApiKey]:
@@ -202,15 +202,25 @@ class ApiKeys:
 
     def __len__(self) -> int:
         """Return how many keys there are."""
-        return len(self.aliases())
+        return len(entries.by_entry(self._keystore.read()))
 
     def __contains__(self, alias: object) -> bool:
         """Return whether there is a key with this alias; letter case is ignored, as in Java."""
         return isinstance(alias, str) and fold(alias) in self.aliases()
 
-    def aliases(self) -> tuple[str, ...]:
-        """Return the aliases in the order of the keystore; nothing is decrypted."""
-        return tuple(entries.by_alias(self._keystore.read()))
+    def aliases(self, *, suspended: bool | None = None) -> tuple[str, ...]:
+        """
+        Return the aliases in the order of the keystore; nothing is decrypted.
+
+        Args:
+            suspended: Only those of suspended keys, or only those of the others.
+        """
+        store = self._keystore.read()
+        if suspended is None:
+            return tuple(entries.by_alias(store))
+        prefix = SUSPENDED_PREFIX if suspended else ENTRY_PREFIX
+        found = entries.by_entry(store)
+        return tuple(entries.alias_of(entry) for entry in found if entry.startswith(prefix))
 
     def get(self, alias: str) -> ApiKey:
         """
@@ -381,6 +391,51 @@ class ApiKeys:
         """
         done = self._keystore.update(lambda store: Finished(*rotation.finish(store, alias)))
         self._journal.write("finish", [done.old._replace(alias=fold(alias))], self._clock())
+        return done
+
+    def suspend(self, *aliases: str, keep_previous: bool = False) -> tuple[ApiKey, ...]:
+        """
+        Have every server refuse these keys until they are resumed: all or none, in one write.
+
+        The entry gets a name that a stock server does not read, and keeps when it rewrites the
+        file; all else stays byte for byte.
+
+        Args:
+            aliases: Letter case is ignored, as in Java; naming one twice counts once.
+            keep_previous: Leave the old key of a pending rotation, which goes along otherwise.
+
+        Returns:
+            The keys as they are now, the old keys of rotations last; those that were suspended
+            already are not among them.
+
+        Raises:
+            KeyNotFoundError: One of them has no API key; nothing was changed.
+            KeyExistsError: One of them has both a key that works and a suspended one.
+            KeystoreError: The keystore could not be changed; see `Keystore.update`.
+        """
+        return self._set_suspended(aliases, suspended=True, keep_previous=keep_previous)
+
+    def resume(self, *aliases: str, keep_previous: bool = False) -> tuple[ApiKey, ...]:
+        """
+        Let servers accept suspended keys again: all or none, in one write; see `suspend`.
+
+        Raises:
+            KeyNotFoundError: One of them has no API key; nothing was changed.
+            KeyExistsError: Another program made a key with the alias of a suspended one.
+            KeystoreError: The keystore could not be changed; see `Keystore.update`.
+        """
+        return self._set_suspended(aliases, suspended=False, keep_previous=keep_previous)
+
+    def _set_suspended(
+        self, aliases: Sequence[str], *, suspended: bool, keep_previous: bool
+    ) -> tuple[ApiKey, ...]:
+        def rename(store: Store) -> tuple[ApiKey, ...]:
+            return suspension.rename(
+                store, aliases, suspended=suspended, keep_previous=keep_previous
+            )
+
+        done = self._keystore.update(rename)
+        self._journal.write("suspend" if suspended else "resume", done, self._clock())
         return done
 
     def revoke(self, *aliases: str) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ class Wanted(NamedTuple):
         expires_in: A length of time as typed, such as `90d`; None where the list names none.
         no_expiry: Whether the list says that the key never ends.
         metadata: The fields that the list names, as `Metadata` has them.
+        suspended: Whether the key is suspended; None where the list does not say.
     """
 
     alias: str
@@ -68,6 +69,7 @@ class Wanted(NamedTuple):
     expires_in: str | None = None
     no_expiry: bool = False
     metadata: Mapping[str, Any] = MappingProxyType({})
+    suspended: bool | None = None
 
 
 class _PlacedError(ManifestError):
@@ -153,6 +155,7 @@ def _one(item: Field, zone: tzinfo) -> Wanted:
         found.get("expires_in"),
         no_expiry="expires_on" in found and found["expires_on"] is None,
         metadata={name: value for name, value in found.items() if name in Metadata._fields},
+        suspended=found.get("suspended"),
     )
 
 
@@ -217,6 +220,12 @@ def _optional(value: object) -> str | None:
     return None if value is None else _text(value) or None
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"expected true or false, not {KINDS[type(value)]}.")
+    return value
+
+
 def _labels(value: object) -> Labels:
     if value is None:
         return ()
@@ -233,6 +242,7 @@ READERS: dict[str, Callable[..., object]] = {
     "service_account": _optional,
     "description": _optional,
     "labels": _labels,
+    "suspended": _flag,
 }
 
 

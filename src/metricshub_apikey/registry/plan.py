@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from metricshub_apikey.errors import ApiKeyError
+from metricshub_apikey.errors import ApiKeyError, KeyExistsError
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey, differences
 from metricshub_apikey.keys.durations import parse_duration
@@ -91,19 +91,29 @@ def change(
             steps.append(Step("create", new.alias))
         elif new != old:
             bag = bags[one.alias]
+            _require_one(store, old, new)
             revised[bag] = entries.revised_bag(store, bag, old, new, issuer.random_bytes)
             edited.append(new)
             steps.append(Step("edit", new.alias, differences(old, new)))
-    unwanted = _unwanted(keys, wanted) if prune else ()
+    unwanted = _unwanted(store, wanted) if prune else ()
     if agreed is not None:
         unwanted = tuple(key for key in unwanted if key in agreed)
     steps += [Step("remove", key.alias) for key in unwanted]
     store.replace(revised)
-    found = entries.all_by_alias(store)
-    store.remove(bag for key in unwanted for bag in found[key.alias])
+    found = entries.all_by_entry(store)
+    store.remove(bag for key in unwanted for bag in found[key.entry])
     for key in created:
         store.adopt(entries.new_bag(store, key, issuer.random_bytes))
     return Plan(tuple(steps), tuple(created), tuple(edited), unwanted)
+
+
+def _require_one(store: Store, old: ApiKey, new: ApiKey) -> None:
+    """Refuse to suspend a key where a suspended one has its alias: it would be hidden."""
+    if new.entry != old.entry and store.find(new.entry):
+        raise KeyExistsError(
+            f"There are two API keys with alias '{old.alias}': one is suspended, and one works.",
+            hint="Another program made the second one. Revoking the alias removes both.",
+        )
 
 
 @contextmanager
@@ -123,16 +133,20 @@ def _created(issuer: Issuer, wanted: Wanted) -> ApiKey:
         issuer.policy.check_lifetime(wanted.expires_in)
         expires_on = after(issuer.now, parse_duration(wanted.expires_in))
     key = issuer.new_key(wanted.alias, expires_on, Metadata()._replace(**wanted.metadata))
+    key = key._replace(suspended=wanted.suspended or False)
     return _edited(issuer, key, wanted) if wanted.no_expiry else key
 
 
 def _edited(issuer: Issuer, old: ApiKey, wanted: Wanted) -> ApiKey:
     """Return what *old* should be; *old* itself where nothing differs."""
     metadata = old.metadata._replace(**wanted.metadata)
-    new = old._replace(expires_on=_expiry(old, wanted, issuer.now), metadata=metadata)
+    suspended = old.suspended if wanted.suspended is None else wanted.suspended
+    new = old._replace(
+        expires_on=_expiry(old, wanted, issuer.now), metadata=metadata, suspended=suspended
+    )
     if new.expires_on != old.expires_on and wanted.expires_in is not None:
         issuer.policy.check_lifetime(wanted.expires_in)
-    if new != old:
+    if new._replace(suspended=old.suspended) != old:
         issuer.check_edit(old, new)
     return new
 
@@ -155,11 +169,12 @@ def _expiry(old: ApiKey, wanted: Wanted, now: Moment) -> datetime | None:
     return after(now._replace(instant=old.created_at), length)
 
 
-def _unwanted(keys: dict[str, ApiKey], wanted: Sequence[Wanted]) -> tuple[ApiKey, ...]:
+def _unwanted(store: Store, wanted: Sequence[Wanted]) -> tuple[ApiKey, ...]:
+    keys = entries.read(store, entries.by_entry(store)).values()
     listed = {one.alias for one in wanted}
     kept = listed | {previous_alias(alias) for alias in listed}
     return tuple(
         key
-        for alias, key in keys.items()
-        if alias not in listed and not (alias in kept and is_previous(key))
+        for key in keys
+        if key.alias not in listed and not (key.alias in kept and is_previous(key))
     )

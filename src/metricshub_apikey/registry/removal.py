@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.pkcs12.bag import fold
+from metricshub_apikey.pkcs12.bag import Bag, fold
 from metricshub_apikey.pkcs12.store import Store
 
 
@@ -14,27 +14,34 @@ def remove(store: Store, aliases: Iterable[str]) -> list[ApiKey]:
     """
     Remove the keys with these *aliases*, all or none, and return them.
 
-    Of several entries with the same alias none is left, or a hidden one would come back.
+    Of several entries with the same alias none is left, suspended or not, or a hidden one would
+    come back.
 
     Raises:
         KeyNotFoundError: One of them has no key.
     """
     found = entries.all_by_alias(store)
-    there = {}
+    wanted = {}
     for alias in aliases:
         if fold(alias) not in found:
             raise entries.not_found(alias)
-        there[fold(alias)] = found[fold(alias)][-1]
+        wanted[fold(alias)] = found[fold(alias)]
+    return _take(store, {bag.alias or "": bag for bags in wanted.values() for bag in bags})
+
+
+def _take(store: Store, there: Mapping[str, Bag]) -> list[ApiKey]:
+    """Remove all entries with the names that *there* has, and return the keys in those of it."""
     removed = list(entries.read(store, there).values())
-    store.remove(bag for alias in there for bag in found[alias])
+    store.remove(bag for entry, bag in entries.each(store) if entry in there)
     return removed
 
 
 def remove_secrets(store: Store, keys: Iterable[ApiKey]) -> list[ApiKey]:
     """Remove every key that has the secret of one of the *keys*, and return them."""
     secrets = {key.secret for key in keys if key.secret}
-    there = entries.read(store, entries.by_alias(store)).values()
-    return remove(store, [key.alias for key in there if key.secret in secrets])
+    found = entries.by_entry(store)
+    there = entries.read(store, found)
+    return _take(store, {name: found[name] for name, key in there.items() if key.secret in secrets})
 
 
 def remove_unchanged(store: Store, keys: Iterable[ApiKey]) -> list[ApiKey]:
@@ -43,8 +50,10 @@ def remove_unchanged(store: Store, keys: Iterable[ApiKey]) -> list[ApiKey]:
 
     Between the time that the user saw them and agreed, one may have been replaced.
     """
-    seen = {key.alias: key for key in keys}
-    found = entries.by_alias(store)
-    there = {alias: found[alias] for alias in seen if alias in found}
-    same = [key.alias for key in entries.read(store, there).values() if key == seen[key.alias]]
-    return remove(store, same)
+    seen = {key.entry: key for key in keys}
+    found = entries.by_entry(store)
+    there = {entry: found[entry] for entry in seen if entry in found}
+    keys_there = entries.read(store, there)
+    return _take(
+        store, {entry: there[entry] for entry, key in keys_there.items() if key == seen[entry]}
+    )

@@ -14,12 +14,13 @@ from typing import NamedTuple
 from metricshub_apikey.errors import (
     EntryUnreadableError,
     InvalidArgumentError,
+    KeySuspendedError,
     NotRotatedError,
     RotationPendingError,
 )
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.alias import MAX_ALIAS
-from metricshub_apikey.keys.api_key import ENTRY_PREFIX, ApiKey
+from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.entries import RandomBytes
 from metricshub_apikey.keys.expiry import (
     LAST_SECOND,
@@ -77,7 +78,9 @@ def left_behind(store: Store, aliases: Iterable[str], *, now: Moment) -> list[st
     return [
         alias
         for alias, previous in old.items()
-        if is_previous(keys[previous]) and not keys[previous].expired(now)
+        if is_previous(keys[previous])
+        and not keys[previous].suspended
+        and not keys[previous].expired(now)
     ]
 
 
@@ -118,7 +121,7 @@ def rotate(
     require_rotatable(store, old, now=now)
     new = renew(old)
     store.replace({bag: entries.new_bag(store, new, random_bytes)})
-    store.remove(store.find(ENTRY_PREFIX + previous_alias(alias)))
+    store.remove(entries.find_all(store, previous_alias(alias)))
     end = _end_of_overlap(now, overlap)
     ends = end if old.expires_on is None else min(end, old.expires_on)
     metadata = old.metadata._replace(rotated_at=now.instant.replace(microsecond=0))
@@ -153,7 +156,13 @@ def require_rotatable(store: Store, key: ApiKey, *, now: Moment) -> None:
         InvalidArgumentError: It is the old key of a rotation itself.
         RotationPendingError: The last rotation's old key still works.
         KeyExistsError: Another key has the alias that the old one would get.
+        KeySuspendedError: The key is suspended.
     """
+    if key.suspended:
+        raise KeySuspendedError(
+            f"The API key '{key.alias}' is suspended.",
+            hint=f"Resume it first: apikey resume {key.alias}",
+        )
     if is_previous(key):
         raise InvalidArgumentError(f"'{key.alias}' is the old key of a rotation.")
     if key.unreadable is not None:
@@ -161,7 +170,7 @@ def require_rotatable(store: Store, key: ApiKey, *, now: Moment) -> None:
             f"The API key '{key.alias}' cannot be read: {key.unreadable}.",
             hint="Revoke it, then create it again.",
         )
-    if not store.find(ENTRY_PREFIX + previous_alias(key.alias)):
+    if not entries.find_all(store, previous_alias(key.alias)):
         return
     _, previous = entries.find(store, previous_alias(key.alias))
     if not is_previous(previous):
@@ -225,10 +234,10 @@ def finish(store: Store, alias: str) -> tuple[ApiKey, ApiKey | None]:
     Raises:
         NotRotatedError: There is no such old key.
     """
-    previous = store.find(ENTRY_PREFIX + previous_alias(alias))
+    previous = entries.find_all(store, previous_alias(alias))
     old = entries.find(store, previous_alias(alias))[1] if previous else None
     if old is None or not is_previous(old):
         raise NotRotatedError(f"There is no old key of '{alias}' to remove.")
     store.remove(previous)
-    present = store.find(ENTRY_PREFIX + alias)
+    present = entries.find_all(store, alias)
     return old, entries.find(store, alias)[1] if present else None

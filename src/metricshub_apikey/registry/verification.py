@@ -33,7 +33,8 @@ class Verdict(NamedTuple):
 
     Attributes:
         reason: A stable name for scripts: `accepted`, `malformed`, `mistyped`, `unknown`,
-            `expired`, `revoked`, `rotated`, `no-role`, `not-permitted` or `tool-not-permitted`.
+            `expired`, `suspended`, `revoked`, `rotated`, `no-role`, `not-permitted` or
+            `tool-not-permitted`.
         sentence: The same for people.
         key: Which key it is, where it is in the keystore.
     """
@@ -90,10 +91,12 @@ def verify(
     """
     found, wanted = None, Secret(token)
     for key in keys:
-        if key.secret and key.secret == wanted:
+        if key.secret and key.secret == wanted and (found is None or found.suspended):
             found = key
     if found is None:
         return _absent(token, history, now)
+    if found.suspended:
+        return Verdict("suspended", "suspended", found)
     if found.expires_on is not None and found.expired(now):
         return Verdict("expired", f"expired since {text(found.expires_on)}", found)
     return _allowed(found, policy, demand) or Verdict("accepted", "accepted", found)

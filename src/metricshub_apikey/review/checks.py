@@ -119,7 +119,9 @@ def _check_mode(path: str) -> Finding:
 
 def check_entries(store: Store, keys: Sequence[ApiKey]) -> Iterator[Finding]:
     """Look for what a stock server stumbles over, and for what hides another key."""
-    unreadable = tuple(key.alias for key in keys if key.unreadable is not None)
+    unreadable = tuple(
+        key.alias for key in keys if key.unreadable is not None and not key.suspended
+    )
     if unreadable:
         yield Finding(
             "entries",
@@ -128,10 +130,15 @@ def check_entries(store: Store, keys: Sequence[ApiKey]) -> Iterator[Finding]:
             "Mend an expiry written by hand: apikey check --fix; else revoke the key.",
             unreadable,
         )
-    hidden = tuple(a for a, bags in entries.all_by_alias(store).items() if len(bags) > 1)
+    bags = entries.all_by_entry(store)
+    hidden = tuple(entries.alias_of(entry) for entry, found in bags.items() if len(found) > 1)
     if hidden:
         sentence = f"{_some(hidden)}: stored several times; the last one counts."
         yield Finding("duplicates", Severity.WARNING, sentence, "Revoke and create it.", hidden)
+    suspended = tuple(key.alias for key in keys if key.suspended)
+    if suspended:
+        hint = "Servers refuse it until it is resumed: apikey resume ALIAS"
+        yield Finding("suspended", Severity.OK, f"{_some(suspended)}: suspended.", hint, suspended)
     if not unreadable and not hidden:
         yield Finding("entries", Severity.OK, f"{len(keys):,} API keys can be read.")
 
@@ -142,7 +149,8 @@ def check_expiry(
     """
     Look for keys that have expired or will soon.
 
-    The old key of a rotation is meant to expire, so it is no cause for alarm.
+    The old key of a rotation is meant to expire, and a suspended key is refused already, so they
+    are no cause for alarm.
 
     Args:
         keys: The keys.
@@ -151,7 +159,7 @@ def check_expiry(
     """
     groups: dict[str, list[str]] = {"expired": [], "over": [], "critical": [], "warn": []}
     for key in keys:
-        if key.expires_on is None:
+        if key.expires_on is None or key.suspended:
             continue
         left = key.expires_on - now.local
         if is_previous(key):
@@ -198,7 +206,7 @@ def check_time(zone: tzinfo) -> Iterator[Finding]:
 def check_use(keys: Iterable[ApiKey], usage: Usage, *, now: datetime) -> Iterator[Finding]:
     """Look for keys that were not used for a long time; *now* is the current instant."""
     since = now - UNUSED_FOR
-    idle = tuple(key.alias for key in keys if usage.unused(key, since=since))
+    idle = tuple(key.alias for key in keys if not key.suspended and usage.unused(key, since=since))
     if idle:
         sentence = f"{_some(idle)}: not used for {UNUSED_FOR.days} days."
         yield Finding("unused", Severity.WARNING, sentence, "Revoke what nobody needs.", idle)
@@ -246,7 +254,7 @@ def all_breaches(keys: Iterable[ApiKey], policy: Policy, zone: tzinfo) -> dict[s
 
 def check_algorithms(store: Store, keys: Iterable[ApiKey]) -> Iterator[Finding]:
     """Tell which protection is that of old Java versions; nothing has to be done at once."""
-    found = entries.by_alias(store)
+    found = entries.by_entry(store)
     old = tuple(key.alias for key in keys if _is_old(found, key))
     if old:
         sentence = f"{_some(old)}: encrypted as old Java versions did."
@@ -260,7 +268,7 @@ def check_algorithms(store: Store, keys: Iterable[ApiKey]) -> Iterator[Finding]:
 
 def _is_old(found: Mapping[str, Bag], key: ApiKey) -> bool:
     try:
-        algorithm = found[key.alias].encrypted().algorithm
+        algorithm = found[key.entry].encrypted().algorithm
     except EntryUnreadableError:
         return False
     return not isinstance(algorithm, Pbes2) or algorithm.kdf.iterations < MODERN_ITERATIONS
@@ -317,7 +325,7 @@ def examine(
         if not os.path.exists(keystore.path):
             raise ReadFailedError(f"{keystore.path} does not exist.")
         with keystore.named_in_errors():
-            keys = tuple(entries.read(store, entries.by_alias(store)).values())
+            keys = tuple(entries.read(store, entries.by_entry(store)).values())
         file_findings = list(check_file(keystore.path))
         unfinished = keystore.unfinished(store)
     except (DamagedError, NotAKeystoreError, UnsupportedError, LimitError) as error:

@@ -99,9 +99,9 @@ def _no_modes(path: str, mode: int) -> WriteFailedError:
 
 def _mend_expiries(store: Store, random_bytes: RandomBytes, zone: tzinfo) -> list[ApiKey]:
     """Rewrite the expiries that a person can read and a stock server cannot."""
-    found = entries.by_alias(store)
+    found = entries.by_entry(store)
     broken = [key for key in entries.read(store, found).values() if key.unreadable]
-    values = store.values(found[key.alias] for key in broken)
+    values = store.values(found[key.entry] for key in broken)
     mended = []
     revised: dict[Bag, Bag] = {}
     for old, value in zip(broken, values, strict=True):
@@ -109,7 +109,7 @@ def _mend_expiries(store: Store, random_bytes: RandomBytes, zone: tzinfo) -> lis
         if readable is not None:
             key, moment = readable
             new = old._replace(secret=Secret(key), expires_on=moment, unreadable=None)
-            bag = found[old.alias]
+            bag = found[old.entry]
             revised[bag] = entries.revised_bag(store, bag, old, new, random_bytes)
             mended.append(new)
     store.replace(revised)

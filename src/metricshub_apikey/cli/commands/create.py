@@ -19,7 +19,7 @@ from metricshub_apikey.cli.options import (
 )
 from metricshub_apikey.cli.result import Document, Result
 from metricshub_apikey.cli.session import Session
-from metricshub_apikey.errors import KeyExistsError
+from metricshub_apikey.errors import KeyExistsError, KeySuspendedError
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.document import KEY_FIELDS
 from metricshub_apikey.keys.metadata import parse_labels
@@ -96,8 +96,8 @@ def command(
             keystore, now = session.location.path, session.now
             created = Created(key, alias=alias, file=out, keystore=keystore, now=now)
             hand_out(session.out, created, file)
-    except KeyExistsError:
-        if not if_missing:
+    except KeyExistsError as error:
+        if not if_missing or isinstance(error, KeySuspendedError):
             raise
         name = fold(alias)
         session.out.note(f"An API key with alias '{name}' exists already; nothing was created.")

@@ -67,6 +67,8 @@ def command(
     """
     Revoke API keys: all that are named, or none.
 
+    It cannot be undone; 'apikey suspend' can.
+
     \b
     Example:
       apikey revoke mcp-openai mcp-claude

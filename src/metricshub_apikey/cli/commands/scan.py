@@ -66,6 +66,7 @@ def command(session: Session, *, paths: tuple[str, ...]) -> int:
     Example:
       apikey scan ~/.bash_history /etc/cron.d src
     """
+    session.open_stdin(*paths)  # the password must not be what is to be searched
     session.require_keystore()
     found = leaks_in(session, session.keys.list(), paths)
     session.out.show(Leaks(found, session.location.path))

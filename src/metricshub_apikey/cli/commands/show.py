@@ -43,6 +43,7 @@ class Shown(Result):
             ("Alias", green(escape(key.alias))),
             ("Key", UNREADABLE_MASK if key.unreadable else escape(key.masked)),
             ("Unreadable", escape(key.unreadable) if key.unreadable else None),
+            ("Suspended", "yes: servers refuse it" if key.suspended else None),
             ("Expires", None if key.unreadable else when(key.expires_on, self.now)),
             (
                 "Created",
