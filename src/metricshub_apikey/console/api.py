@@ -217,6 +217,18 @@ class Api:
         await self._work(lambda: self._operations.revoke(request.sender, known, target))
         return Answer(204)
 
+    async def suspend(self, request: Request) -> Answer:
+        """Suspend one key."""
+        known, target = await self.known(), _target(request)
+        await self._work(lambda: self._operations.suspend(request.sender, known, target))
+        return Answer(204)
+
+    async def resume(self, request: Request) -> Answer:
+        """Resume one key."""
+        known, target = await self.known(), _target(request)
+        await self._work(lambda: self._operations.resume(request.sender, known, target))
+        return Answer(204)
+
     async def rotate(self, request: Request) -> Answer:
         """Rotate one key."""
         known, target, overlap = await self.known(), _target(request), _overlap(request)
@@ -331,6 +343,10 @@ ROUTES: Mapping[tuple[str, ...], Mapping[str, Route]] = {
     ("v1", "keys", ALIAS, "rotation"): {
         "POST": Route(Api.rotate, "rotate", replayed=True),
         "DELETE": Route(Api.finish, "rotate"),
+    },
+    ("v1", "keys", ALIAS, "suspension"): {
+        "POST": Route(Api.suspend, "suspend"),
+        "DELETE": Route(Api.resume, "suspend"),
     },
     ("v1", "self", "rotation"): {"POST": Route(Api.rotate_self, "", replayed=True)},
     ("v1", "verification"): {"POST": Route(Api.verify, "list")},

@@ -190,6 +190,16 @@ class Operations:
         with self._change(caller, known.policy, target) as change:
             change.keys.revoke(target.alias)
 
+    def suspend(self, caller: Caller, known: Known, target: Target) -> None:
+        """Have servers refuse a key; raises ApiKeyError or Problem."""
+        with self._change(caller, known.policy, target) as change:
+            change.keys.suspend(target.alias)
+
+    def resume(self, caller: Caller, known: Known, target: Target) -> None:
+        """Let servers accept a suspended key again; raises ApiKeyError or Problem."""
+        with self._change(caller, known.policy, target) as change:
+            change.keys.resume(target.alias)
+
     def rotate(self, caller: Caller, known: Known, target: Target, overlap: timedelta) -> Done:
         """Give an alias a new key; raises ApiKeyError or Problem."""
         policy = known.rules

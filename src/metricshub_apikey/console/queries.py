@@ -152,6 +152,8 @@ def state_of(key: ApiKey, now: Moment) -> str:
     """Return in which of `STATES` a key is, at *now*."""
     if key.unreadable is not None:
         return "unreadable"
+    if key.suspended:
+        return "suspended"
     return "expired" if key.expired(now) else "active"
 
 
