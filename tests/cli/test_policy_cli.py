@@ -54,9 +54,9 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def refused(done: Done, message: str, hint: str = "") -> None:
+def refused(done: Done, message: str, hint: str = "", code: int = 1) -> None:
     """Check that a command failed with *message* and *hint*, and printed nothing else."""
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr == f"Error: {message}\n{hint}"
 
 
@@ -316,11 +316,12 @@ def test_check_finds_what_breaks_the_rules(run: Run, strict: Path, keystore: Pat
 
 
 def test_check_finds_nothing(run: Run, keystore: Path, strict: Path) -> None:
-    """Where every key keeps the rules, or there is no key, the exit code is 0."""
+    """Where every key keeps the rules, the exit code is 0; without a keystore that is unknown."""
+    done = run("policy", "check")
+    assert (done.returncode, done.stdout) == (2, "")
+    run("create", "ci", *WRITER)
     done = run("policy", "check")
     assert (done.returncode, done.stdout) == (0, "Every key keeps the policy.\n")
-    run("create", "ci", *WRITER)
-    assert run("policy", "check").returncode == 0
     assert (keystore.exists(), strict.exists()) == (True, True)
 
 
@@ -364,7 +365,8 @@ def test_a_broken_policy(run: Run, broken: Path, keystore: Path, command: str) -
     """What must keep the rules fails with file, line and key, and changes nothing."""
     before = keystore.read_bytes()
     message = f"{broken}, line 3: 'max_lifetme' is not a key of [keys]."
-    refused(run(*command.split()), message, "Hint: Did you mean 'max_lifetime'?\n")
+    code = 2 if command == "policy check" else 1  # which answers with its verdict
+    refused(run(*command.split()), message, "Hint: Did you mean 'max_lifetime'?\n", code)
     assert keystore.read_bytes() == before
 
 

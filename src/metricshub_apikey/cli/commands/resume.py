@@ -22,7 +22,7 @@ from metricshub_apikey.cli.suspension import Suspension
 @pass_session
 def command(session: Session, *, aliases: tuple[str, ...], keep_previous: bool) -> None:
     """
-    Let servers accept suspended API keys again: all that are named, or none.
+    Let servers accept suspended API keys again.
 
     It undoes 'apikey suspend'.
 

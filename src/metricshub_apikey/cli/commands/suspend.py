@@ -22,7 +22,7 @@ from metricshub_apikey.cli.suspension import Suspension
 @pass_session
 def command(session: Session, *, aliases: tuple[str, ...], keep_previous: bool) -> None:
     """
-    Have servers refuse API keys until they are resumed: all that are named, or none.
+    Have servers refuse API keys until they are resumed.
 
     A stock server refuses them from its next request on. All that a key carries is kept.
 
