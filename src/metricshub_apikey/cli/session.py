@@ -87,34 +87,6 @@ class Session:
                 hint="See which keystore is used, and why: apikey path",
             )
 
-    def require_folder(self) -> bool:
-        """
-        Check, before a keystore is made, that no folder has to be made for a path that was typed.
-
-        Returns:
-            Whether the keystore is there already.
-
-        Raises:
-            NoKeystoreError: The folder is missing, so the path may be mistyped.
-        """
-        path, named = self.location.path, self.location.rule in ("option", "environment")
-        if exists(path) is not False:
-            return True
-        folder = os.path.dirname(os.path.realpath(path))
-        if named and exists(folder) is False:
-            from shlex import quote
-
-            raise NoKeystoreError(
-                f"There is no keystore at {path}, and no folder {folder} to make it in.",
-                hint=f"Make the folder, if the path is right: mkdir -p {quote(folder)}",
-            )
-        return False
-
-    def note_new_keystore(self, *, was_there: bool) -> None:
-        """Tell where a new keystore was made; that may not be where the user thinks it is."""
-        if not was_there:
-            self.out.note(f"A new keystore was made: {self.location.path}")
-
     @cached_property
     def keys(self) -> ApiKeys:
         """The API keys in that keystore."""
