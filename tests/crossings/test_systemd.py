@@ -28,7 +28,8 @@ WORST_EXPOSURE = 1.5
 AS_SERVICE = f"""
 import os, sys
 # The interpreter may be in root's home, so all that is imported late is imported now.
-import difflib, json, platformdirs, pwd, resource, shlex, sqlite3, tomllib, unicodedata, uuid
+import difflib, json, mmap, platformdirs, pwd, resource, shlex, sqlite3, tomllib, unicodedata
+import uuid
 import encodings.idna, uvicorn.lifespan.on, uvicorn.logging, uvicorn.loops.auto
 import uvicorn.loops.uvloop, uvicorn.middleware.wsgi, metricshub_apikey.gateway.log
 from metricshub_apikey import ApiKeys
