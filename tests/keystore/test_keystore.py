@@ -16,6 +16,8 @@ import pytest
 import metricshub_apikey.errors as wrong
 from conftest import COMMAND, Run, missing
 from metricshub_apikey import ApiKeys
+from metricshub_apikey.files import lease
+from metricshub_apikey.files.lease import Writer
 from metricshub_apikey.files.reading import identity
 from metricshub_apikey.keystore.keystore import (
     CHANGE_ATTEMPTS,
@@ -129,6 +131,23 @@ def test_what_will_not_change_is_not_waited_for(
     monkeypatch.setattr(time, "sleep", no_sleep)
     with pytest.raises((wrong.DamagedError, wrong.NotAKeystoreError)):
         Keystore(file, passwords).read()
+
+
+def test_a_program_that_finishes_while_the_kernel_is_asked(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it took: what it has written by now is read."""
+    data = file.read_bytes()
+    file.write_bytes(b"")
+
+    def finish(_: int) -> Writer:
+        if not file.stat().st_size:
+            time.sleep(0.02)
+            file.write_bytes(data)
+        return Writer.NONE
+
+    monkeypatch.setattr(lease, "writer_of", finish)
+    assert aliases(Keystore(file).read(patience=1e-9)) == ["old"]
 
 
 def test_an_update_waits_for_a_torn_file_too(file: Path) -> None:

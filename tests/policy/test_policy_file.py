@@ -315,6 +315,14 @@ RULES = st.sampled_from(["GET /**", "* /a/*", "POST /a/**/b*.c/", "M-SEARCH /a%2
 
 
 @st.composite
+def granting(draw: st.DrawFn, roles: dict[str, Role]) -> dict[str, Role]:
+    """Return the roles, each of which may grant some of those that manage no keys."""
+    plain = [name for name, role in roles.items() if not role.manage]
+    some = st.lists(st.sampled_from(plain), unique=True) if plain else st.just([])
+    return {name: role._replace(may_grant=tuple(draw(some))) for name, role in roles.items()}
+
+
+@st.composite
 def policies(draw: st.DrawFn) -> Policy:
     """Return a policy with any right values."""
     lengths = sorted(draw(st.lists(DURATIONS, min_size=2, max_size=5)), key=parse_duration)
@@ -332,6 +340,7 @@ def policies(draw: st.DrawFn) -> Policy:
             requests_per_minute=st.none() | rates,
             burst_per_second=st.none() | rates,
             manage=st.sampled_from([(), ("list", "create")]),
+            may_grant=st.just(()),
             self_rotate=st.booleans(),
         ),
         max_size=3,
@@ -348,7 +357,7 @@ def policies(draw: st.DrawFn) -> Policy:
         require_role=draw(st.booleans()),
         format=draw(st.sampled_from(["uuid", "prefixed"])),
         prefix=draw(st.from_regex(PREFIX, fullmatch=True)),
-        roles=draw(st.none() | roles),
+        roles=draw(st.none() | roles.flatmap(granting)),
         rate_limit=RateLimit(draw(rates), draw(rates)),
     )
 

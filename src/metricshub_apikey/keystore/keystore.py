@@ -429,14 +429,17 @@ class Keystore:
         self, path: str, file: OpenFile, error: DamagedBytesError, waited: float, patience: float
     ) -> bool:
         """Return whether to read again a file that cannot be opened, after *waited* seconds."""
-        if patience and _is_written(file):
+        if not patience:
+            return False
+        # In this order: a write that ends in between has changed the file.
+        if _is_written(file) or self._has_changed(path, file.snapshot):
             if waited >= max(self._lock_timeout, patience):
                 raise self._busy() from error
             return True
-        changed = file.snapshot is None or not file.snapshot.same_as(
-            reading.read(path, self._max_size)
-        )
-        return waited < patience and (changed or isinstance(error, TruncatedBytesError))
+        return waited < patience and isinstance(error, TruncatedBytesError)
+
+    def _has_changed(self, path: str, snapshot: Snapshot | None) -> bool:
+        return snapshot is None or not snapshot.same_as(reading.read(path, self._max_size))
 
     def _real_path(self) -> str:
         """Resolve links: a linked keystore keeps its link, and its target is replaced."""
