@@ -213,7 +213,8 @@ def next_expiry(
         length = policy.default_lifetime
     elif length is None:
         raise InvalidArgumentError(
-            f"It is not recorded when '{key.alias}' was created; say how long the new key shall live."
+            f"It is not recorded when '{key.alias}' was created.",
+            hint="Say how long the new key shall live.",
         )
     return None if length is None else _fresh(now, length)
 
