@@ -9,7 +9,7 @@ import sys
 from metricshub_apikey.errors import (
     OutputError,
 )
-from metricshub_apikey.files import ownership, private
+from metricshub_apikey.files import names, ownership, private
 
 
 class NewFile:
@@ -24,6 +24,9 @@ class NewFile:
         """
         self.path = path
         self._kept = False
+        self._closed = False
+        if sys.platform == "win32" and (reason := names.odd_on_windows(path)):
+            raise OutputError(f"{path} cannot be made: {reason}.")
         try:
             self._descriptor = private.create_private(path)
         except FileExistsError as error:
@@ -43,23 +46,25 @@ class NewFile:
 
     def publish(self, owner: tuple[int, int] | None) -> None:
         """Let everybody read it, and give it to user and group *owner*; raises OSError."""
-        if sys.platform == "win32":
-            return
-        os.fchmod(self._descriptor, 0o644)
-        if owner is not None:
+        private.let_users_read(self._descriptor, self.path)
+        if owner is not None and sys.platform != "win32":
             os.fchown(self._descriptor, *owner)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        """Close the file, if it is open."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._descriptor)
 
     def keep(self) -> None:
         """Leave the file where it is, whatever comes: its key is in the keystore."""
         self._kept = True
 
     def discard(self) -> None:
-        """Remove the file, unless it is kept: there is no key for it."""
+        """Close the file and remove it, unless it is kept: there is no key for it."""
         if not self._kept:
+            with contextlib.suppress(OSError):
+                self.close()
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 

@@ -9,6 +9,9 @@ import sys
 from . import ownership
 from .reading import open_flags
 
+if sys.platform == "win32":
+    from . import windows
+
 
 def make_directories(path: str) -> None:
     """Make the directory *path* and what is missing above it, mode 0700, safe on the disk."""
@@ -19,11 +22,26 @@ def make_directories(path: str) -> None:
     for name in reversed(missing):
         owner = ownership.owner_for(name)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o700)
-            os.chmod(name, 0o700)
+            _make_directory(name)
             if owner is not None:
                 _give(name, owner)
             sync_directory(os.path.dirname(name))
+
+
+def make_folders(path: str) -> None:
+    """Make the directory *path* and what is missing above it, private, as the caller's own."""
+    if sys.platform == "win32":
+        make_directories(os.path.abspath(path))
+    else:
+        os.makedirs(path, 0o700, exist_ok=True)
+
+
+def _make_directory(name: str) -> None:
+    if sys.platform == "win32":
+        windows.make_private_directory(name, windows.SYSTEM_CALLS)
+    else:
+        os.mkdir(name, 0o700)
+        os.chmod(name, 0o700)
 
 
 def _give(directory: str, owner: tuple[int, int]) -> None:
@@ -37,17 +55,26 @@ def _give(directory: str, owner: tuple[int, int]) -> None:
 
 
 def create_private(path: str) -> int:
-    """Make a new file, mode 0600, and return its descriptor; raises OSError if *path* exists."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | open_flags("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
+    """Make a new private file and return its descriptor; raises FileExistsError, OSError."""
+    if sys.platform == "win32":
+        return windows.create_private(path, windows.SYSTEM_CALLS)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | open_flags("O_NOFOLLOW", "O_CLOEXEC")
     descriptor = os.open(path, flags, 0o600)
-    if sys.platform != "win32":
-        try:
-            os.fchmod(descriptor, 0o600)  # whatever the umask
-        except OSError:
-            os.close(descriptor)
-            os.unlink(path)
-            raise
+    try:
+        os.fchmod(descriptor, 0o600)  # whatever the umask
+    except OSError:
+        os.close(descriptor)
+        os.unlink(path)
+        raise
     return descriptor
+
+
+def let_users_read(descriptor: int, path: str) -> None:
+    """Let every user read *path*, a new file that is open as *descriptor*; raises OSError."""
+    if sys.platform == "win32":
+        windows.let_users_read(path, windows.SYSTEM_CALLS)
+    else:
+        os.fchmod(descriptor, 0o644)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

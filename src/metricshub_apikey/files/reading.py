@@ -20,6 +20,12 @@ from metricshub_apikey.errors import (
     NotAKeystoreError,
 )
 
+if sys.platform == "win32":
+    from . import windows
+
+IN_USE = {32, 33}
+"""The error codes of Windows for a file that another program has open, or has locked in part."""
+
 
 class Snapshot(NamedTuple):
     """A file as it was read: its bytes, and what the operating system said of it."""
@@ -39,6 +45,11 @@ class Snapshot(NamedTuple):
 def identity(status: os.stat_result) -> tuple[int, ...]:
     """Return what changes when a file is replaced or written to."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def is_in_use(error: OSError) -> bool:
+    """Return whether another program is in the way: not a matter of rights."""
+    return getattr(error, "winerror", None) in IN_USE
 
 
 def read(path: str, max_size: int) -> Snapshot | None:
@@ -64,9 +75,12 @@ def opened(path: str) -> Iterator[int | None]:
         OSError: It cannot be opened.
     """
     # Without O_NONBLOCK, opening a FIFO would wait for somebody to write into it.
-    flags = os.O_RDONLY | open_flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
+    flags = os.O_RDONLY | open_flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY")
     try:
-        descriptor = os.open(path, flags)
+        if sys.platform == "win32":
+            descriptor = windows.open_reading(path, windows.SYSTEM_CALLS)
+        else:
+            descriptor = os.open(path, flags)
     except FileNotFoundError:
         yield None
         return
@@ -98,8 +112,13 @@ def read_opened(descriptor: int, max_size: int) -> Snapshot:
     if not stat.S_ISREG(status.st_mode):
         raise NotAKeystoreError("is not a regular file")
     os.lseek(descriptor, 0, os.SEEK_SET)
-    with open(descriptor, "rb", closefd=False) as file:
-        data = file.read(max_size + 1) if status.st_size <= max_size else None
+    try:
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(max_size + 1) if status.st_size <= max_size else None
+    except PermissionError as error:
+        if sys.platform == "win32":  # it may be read, but a part of it is locked
+            raise windows.locked(error) from error
+        raise
     if data is None or len(data) > max_size:
         raise LimitError(f"is larger than the limit of {max_size:,} bytes")
     return Snapshot(data, status)

@@ -19,9 +19,10 @@ from .private import create_private, sync, sync_directory, write_all
 from .reading import Snapshot
 
 if sys.platform == "win32":
-    from .windows import replace_file
-else:
-    replace_file = os.replace
+    from . import windows
+
+NAMES_CAN_BE_LOST = sys.platform == "win32"
+"""Whether a replacement that is cut short may leave neither file under the name: FAT and shares."""
 
 TEMPORARY_SUFFIX = ".tmp"
 RANDOM_PART = 8
@@ -35,6 +36,7 @@ def replace(
     random_bytes: Callable[[int], bytes],
     unchanged: Callable[[], bool],
     before_commit: Callable[[], None],
+    patience: float = 0.0,
 ) -> bool:
     """
     Put a file with *data* in the place of *path*: all of it or nothing.
@@ -47,6 +49,7 @@ def replace(
         random_bytes: Returns that many random bytes, for the temporary file's name.
         unchanged: Asked at the last moment whether the file is still as it was.
         before_commit: Called before the one step that cannot be taken back.
+        patience: Seconds to wait on Windows for programs that have the file open.
 
     Returns:
         False if the file had changed; then nothing was done.
@@ -63,12 +66,14 @@ def replace(
             os.unlink(temporary)
             return False
         before_commit()
-        _rename(temporary, path)
+        _rename(temporary, path, patience)
     except FileExistsError:  # somebody else's: leave it alone
         raise
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        # Where the old file is gone, the new one is all there is.
+        if previous is None or os.path.lexists(path):
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
         raise
     _confirm(path)
     return True
@@ -79,6 +84,12 @@ def _write_temporary(name: str, data: bytes, *, like: str, previous: Snapshot | 
     try:
         write_all(descriptor, data)
         ownership.dress(descriptor, like, previous.status if previous else None)
+        if (
+            sys.platform == "win32"
+            and previous is not None
+            and not windows.keep_access(name, like, windows.SYSTEM_CALLS)
+        ):
+            raise WriteFailedError("is not changed: its access list could not be kept")
         sync(descriptor)
     finally:
         os.close(descriptor)
@@ -91,9 +102,12 @@ def temporary_name(path: str, random_bytes: Callable[[int], bytes]) -> str:
     return os.path.join(directory, f".{name}.{random_part}{TEMPORARY_SUFFIX}")
 
 
-def _rename(temporary: str, path: str) -> None:
+def _rename(temporary: str, path: str, patience: float) -> None:
     try:
-        replace_file(temporary, path)
+        if sys.platform == "win32":
+            windows.replace_file(temporary, path, windows.SYSTEM_CALLS, patience)
+        else:
+            os.replace(temporary, path)
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise WriteFailedError(

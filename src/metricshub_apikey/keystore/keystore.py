@@ -139,7 +139,7 @@ class Keystore:
             status = ownership.stat_if_there(path)
             if status is not None and not stat.S_ISREG(status.st_mode):
                 raise NotAKeystoreError("is not a regular file")
-            if status is None:
+            if status is None and not self._lost_names(path):
                 if not create:
                     return change(Store.empty(self._passwords))
                 _refuse_foreign_characters(self._passwords)
@@ -147,6 +147,7 @@ class Keystore:
             ownership.check_directory(path, lock.lock_path(path))
             owner = ownership.owner_for(path)
             with lock.hold(path, owner=owner, timeout=self._lock_timeout):
+                self._put_back(path)
                 replacing.remove_leftovers(path)
                 return self._change(path, change)
 
@@ -233,10 +234,47 @@ class Keystore:
             random_bytes=self.random_bytes,
             unchanged=unchanged,
             before_commit=self._before_commit,
+            patience=self._lock_timeout,
         )
 
+    def _lost_names(self, path: str) -> list[str]:
+        """Return the whole keystores under temporary names beside *path*, if that is missing."""
+        directory = os.path.dirname(path)
+        if not replacing.NAMES_CAN_BE_LOST or os.path.lexists(path) or not os.path.isdir(directory):
+            return []
+        found = [os.path.join(directory, name) for name in replacing.leftovers(path)]
+        return [name for name in found if self._is_whole(name)]
+
+    def _is_whole(self, name: str) -> bool:
+        try:
+            snapshot = reading.read(name, self._max_size)
+            return snapshot is not None and bool(Store.parse(snapshot.data, self._passwords).seal)
+        except (KeystoreError, OSError):
+            return False
+
+    def _put_back(self, path: str) -> None:
+        """Give a keystore its name where a replacement was cut short between the two names."""
+        for name in self._lost_names(path)[:1]:
+            os.rename(name, path)
+            self._notify("The keystore was left under a temporary name; it is back in its place.")
+
     def _load(self, path: str, patience: float = TORN_READ_SECONDS) -> Loaded:
-        return self._load_whole(lambda: reading.read(path, self._max_size), patience)
+        return self._load_whole(lambda: self._read_named(path, patience), patience)
+
+    def _read_named(self, path: str, patience: float) -> Snapshot | None:
+        """Read the file; where it has only a temporary name, wait for it, then say so."""
+        deadline = time.monotonic() + patience
+        while True:
+            snapshot = reading.read(path, self._max_size)
+            lost = self._lost_names(path) if snapshot is None else []
+            if not lost:
+                return snapshot
+            if time.monotonic() >= deadline:
+                raise ReadFailedError(
+                    f"is missing; its content is in {lost[0]}",
+                    hint="The next change of the keystore puts it back in its place.",
+                )
+            time.sleep(TORN_READ_PAUSE)
 
     def _load_whole(self, read: Reader, patience: float = TORN_READ_SECONDS) -> Loaded:
         """Read and open the file; wait for a Java program that has truncated it to finish."""
@@ -274,6 +312,11 @@ class Keystore:
             with self.named_in_errors():
                 yield
         except PermissionError as error:
+            if reading.is_in_use(error):
+                raise KeystoreBusyError(
+                    "is in use by another program",
+                    hint="Try again, or wait longer for it with --lock-timeout.",
+                ).at(self.path) from error
             raise AccessDeniedError(
                 f"Access denied to {self.path}.", hint=ownership.access_hint(self.path)
             ) from error
