@@ -22,7 +22,7 @@ from warm import WarmCommand
 pytest.register_assert_rewrite("gateway_checks", "proxies", "servers")
 pytest_plugins = ["stock"]
 
-# What is in that folder runs on Windows only: `windows/test_wine.py` runs it there.
+# What is in that folder runs on Windows only: `windows/in_wine.py` runs it there.
 collect_ignore = [] if sys.platform == "win32" else ["windows/inside"]
 
 COMMAND = [sys.executable, "-m", "metricshub_apikey"]

@@ -433,10 +433,10 @@ class Keystore:
         try:
             snapshot = reading.read(name, self._max_size)
             return snapshot is not None and bool(Store.parse(snapshot.data, self._passwords).seal)
-        except PasswordError:  # With another password it opens; it is not ours to remove.
-            return True
-        except (FormatError, KeystoreError, OSError):
+        except (NotPkcs12Error, TruncatedBytesError, NotAKeystoreError):
             return False
+        except (FormatError, LimitError):
+            return True  # With another password or limit it may open: it is no leftover.
 
     def _put_back(self, path: str) -> None:
         """Give a keystore its name where a replacement was cut short between the two names."""

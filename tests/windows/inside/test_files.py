@@ -30,6 +30,7 @@ from metricshub_apikey.files import lock, new_file, private, temporary, windows
 from metricshub_apikey.files.windows import Access, failure
 from metricshub_apikey.http import listener
 from metricshub_apikey.keystore.keystore import Keystore
+from metricshub_apikey.registry.api_keys import utc_now
 
 assert sys.platform == "win32"
 
@@ -82,7 +83,7 @@ def test_files_are_private(keystore: Path, registry: ApiKeys, tmp_path: Path) ->
     registry.create("one")
     registry.create("two")
     log = database.ActivityLog(database.path_beside(str(keystore)))
-    log.record_uses({"f": ("one", registry.clock())})
+    log.record_uses({"f": ("one", utc_now())})
     made = new_file.NewFile(str(tmp_path / "key"))
     made.close()
     private.make_folders(str(tmp_path / "keys" / "deep"))
