@@ -9,7 +9,7 @@ import pytest
 
 from conftest import COMMAND, Run
 from metricshub_apikey import __version__
-from metricshub_apikey.cli.main import COMMANDS
+from metricshub_apikey.cli.main import COMMANDS, SECTIONS
 from shell import (
     FOREVER,
     Done,
@@ -41,27 +41,75 @@ def test_help_of_a_command(run: Run, command: str) -> None:
     done = run(*command.split(), "-h" if command == "list" else "--help", env={"COLUMNS": "80"})
     assert (done.returncode, done.stderr) == (0, "")
     shown = done.stdout
-    usage, purpose, *others = shown.split("\n\n")
+    usage, purpose, example, *_ = shown.split("\n\n")
     assert usage.startswith(f"Usage: apikey {command} [OPTIONS]")
     assert re.fullmatch(r"  [A-Z].*\.", purpose, re.DOTALL)
-    example = others[-2].splitlines()
-    assert re.fullmatch(r"  Example(, .*)?:", example[0])
-    assert example[1].lstrip().startswith(("apikey " + command, 'eval "$(apikey ' + command))
+    kind, typed, *_ = example.splitlines()
+    assert re.fullmatch(r"  Example(, .*)?:", kind)
+    assert typed.lstrip().startswith(("apikey " + command, 'eval "$(apikey ' + command))
     assert "\b" not in shown
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_help_shows_whole_sentences(run: Run) -> None:
-    """In 80 columns, no command's line in the overview is cut."""
+def test_the_overview(run: Run) -> None:
+    """Sections by task; in 80 columns no command's line is cut; each alias is shown once."""
     shown = run("--help", env={"COLUMNS": "80"}).stdout
-    lines = shown.split("Commands:\n")[1].splitlines()
-    assert [line.split()[0] for line in lines] == sorted(COMMANDS)
-    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
+    parts = dict(re.findall(r"^([A-Z][\w ]*):\n((?:  .*\n)+)", shown, re.MULTILINE))
+    assert list(parts) == [*SECTIONS, "Options", "Options of every command"]
+    for heading, listed in SECTIONS.items():
+        lines = parts[heading].splitlines()
+        assert tuple(line.split()[0] for line in lines) == listed
+        assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
+    assert shown.count("ls is list, rm is revoke, delete is revoke.") == 1
+
+
+def test_the_options_of_every_command_stand_apart(run: Run) -> None:
+    """What is a command's own comes first, and is not lost among what all have."""
+    own, shared = run("show", "--help").stdout.split("Options of every command:")
+    assert "--state" in own
+    assert "METRICSHUB_APIKEY_STATE" in own
+    for option in ("--keystore", "--policy", "--output", "--timezone", "--help"):
+        assert option in shared
+        assert option not in own
+    for variable in ("KEYSTORE", "KEYSTORE_PASSWORD_FILE", "APIKEY_POLICY"):
+        assert f"[METRICSHUB_{variable}]" in "".join(shared.split())
+
+
+@pytest.mark.parametrize("names", [[], ["list"], ["policy"], ["policy", "check"]])
+def test_help_as_a_word(run: Run, names: list[str]) -> None:
+    """`apikey help policy check` shows what `apikey policy check --help` shows."""
+    assert run("help", *names).stdout == run(*names, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (["lst"], "Did you mean 'list'?"),
+        (["policy", "chekc"], "Did you mean 'check'?"),
+        (["help", "rotat"], "Did you mean 'rotate'?"),
+        (["policy", "zzz"], "Known are: check, init, show."),
+    ],
+)
+def test_a_mistyped_command(run: Run, typed: list[str], hint: str) -> None:
+    """The nearest name is offered; where none is near, all of them."""
+    done = run(*typed)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == f"Error: No such command '{typed[-1]}'. {hint}"
+
+
+def test_short_names(run: Run) -> None:
+    """What fingers type from habit does what it says."""
+    run("create", "a")
+    run("create", "b")
+    assert run("ls", "-q").stdout == "a\nb\n"
+    check(run("rm", "a"), 0, "API key 'a' has been revoked.\n")
+    check(run("delete", "b"), 0, "API key 'b' has been revoked.\n")
 
 
 def test_version(run: Run) -> None:
     """`--version` prints the name and the version."""
-    check(run("--version"), 0, f"apikey {__version__}\n")
+    for option in ("--version", "-V"):
+        check(run(option), 0, f"apikey {__version__}\n")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], [], ["list"], ["path"]])

@@ -170,7 +170,7 @@ def test_the_synopsis_has_every_option_of_a_command(name: str) -> None:
 
 def test_every_command_takes_the_common_options() -> None:
     """OPTIONS says that they may stand after the command's name, too."""
-    common = options(apikey).keys() - {"--version"}
+    common = options(apikey).keys() - {"--version", "-V"}
     without = [name for name, one in COMMANDS.items() if not common <= options(one).keys()]
 
     assert without == []
@@ -264,12 +264,13 @@ def test_every_key_of_the_json_documents_is_in_the_page(
 
 
 def test_every_command_has_its_json_document_in_the_page() -> None:
-    """OUTPUT has an item for each command but the server, and for what a key is in all of them."""
+    """OUTPUT has an item for each command but servers and help, and for what a key is in all."""
     assert literals(json_items()["the fields of a key"]) == set(KEY_FIELDS)
     assert json_items().keys() == {"the fields of a key", *DOCUMENTS}
     assert {name.partition(" Fl ")[0] for name in DOCUMENTS} == COMMANDS.keys() - {
         "serve",
         "console",
+        "help",
     }
 
 

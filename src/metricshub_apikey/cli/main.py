@@ -26,28 +26,29 @@ from .session import Session
 
 ASKS_FOR_JSON = r"(--output[ =]|-q*o ?)json|--output=json .*|-q*ojson .*"
 
-COMMANDS = (
-    "apply",
-    "check",
-    "completion",
-    "console",
-    "create",
-    "edit",
-    "list",
-    "log",
-    "path",
-    "policy",
-    "prune",
-    "resume",
-    "revoke",
-    "rotate",
-    "scan",
-    "serve",
-    "show",
-    "suspend",
-    "verify",
-)
-"""Each is in the module of its name in `cli.commands`."""
+SECTIONS = {
+    "Keys": (
+        "create",
+        "list",
+        "show",
+        "edit",
+        "suspend",
+        "resume",
+        "rotate",
+        "revoke",
+        "prune",
+    ),
+    "Many keys": ("apply", "scan", "check", "log"),
+    "Rules": ("policy", "verify"),
+    "Servers": ("serve", "console"),
+    "Setting up": ("path", "completion", "help"),
+}
+"""Each command is in the module of its name in `cli.commands`."""
+
+COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
+
+ALIASES = {"ls": "list", "rm": "revoke", "delete": "revoke"}
+"""What fingers type from habit."""
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, value: object) -> None:
@@ -59,12 +60,14 @@ def _show_version(context: click.Context, parameter: click.Parameter, value: obj
 
 @click.group(
     cls=CommandGroup,
-    modules=COMMANDS,
+    sections=SECTIONS,
+    aliases=ALIASES,
     invoke_without_command=True,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 @click.option(
     "--version",
+    "-V",
     is_flag=True,
     is_eager=True,
     expose_value=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from importlib import import_module
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from metricshub_apikey.errors import InvalidArgumentError
+from metricshub_apikey.formats.nearest import did_you_mean
 from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.expiry import after, instants, parse_date_time, text, utc_text
 
@@ -42,6 +43,10 @@ def _show_help(context: click.Context, parameter: click.Parameter, value: object
         context.exit()
 
 
+class SharedOption(click.Option):
+    """An option of every command; help lists these under a heading of their own."""
+
+
 class _Helpful(click.Command):
     """A command whose help is printed as results are: standard output may fail."""
 
@@ -51,6 +56,21 @@ class _Helpful(click.Command):
         if option is not None:
             option.callback = _show_help
         return option
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, then those that every command has."""
+        options = [one for one in self.get_params(ctx) if isinstance(one, click.Option)]
+        shared = [one for one in options if isinstance(one, SharedOption) or _is_help(one)]
+        own = [one for one in options if one not in shared]
+        for heading, listed in (("Options", own), ("Options of every command", shared)):
+            records = [record for one in listed if (record := one.get_help_record(ctx))]
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+def _is_help(option: click.Option) -> bool:
+    return option.callback is _show_help
 
 
 class Command(_Helpful):
@@ -97,17 +117,27 @@ class CommandGroup(_Helpful, click.Group):
 
     command_class = Command
 
-    def __init__(self, *args: Any, modules: Sequence[str] = (), **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401
+        sections: Mapping[str, Sequence[str]] | None = None,
+        aliases: Mapping[str, str] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         """
         Like Click's group, but with commands that are imported when they are named.
 
         Args:
             args: As Click wants them.
-            modules: Names of commands, each the name of its module in `cli.commands`.
+            sections: Headings of the help, each with names of commands, in the order in which help
+                lists them; each is the name of its module in `cli.commands`.
+            aliases: Other names of commands.
             kwargs: As Click wants them.
         """
         super().__init__(*args, **kwargs)
-        self._modules = frozenset(modules)
+        self._sections = sections or {}
+        self._modules = frozenset(name for names in self._sections.values() for name in names)
+        self._aliases = aliases or {}
 
     def _main_shell_completion(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         if VARIABLE in os.environ:
@@ -120,9 +150,43 @@ class CommandGroup(_Helpful, click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, imported now if need be."""
+        cmd_name = self._aliases.get(cmd_name, cmd_name)
         if cmd_name in self._modules and cmd_name not in self.commands:
             self.add_command(import_module(f".commands.{cmd_name}", __package__).command)
         return super().get_command(ctx, cmd_name)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, which are what most readers look for, then the options."""
+        self.format_commands(ctx, formatter)
+        _Helpful.format_options(self, ctx, formatter)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments name; raises UsageError with the nearest names."""
+        known = [*self.list_commands(ctx), *self._aliases]
+        if args and not args[0].startswith("-") and args[0] not in known:
+            hint = did_you_mean(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"No such command '{args[0]}'. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, under the headings of their sections."""
+        if not self._sections:
+            return super().format_commands(ctx, formatter)
+        longest = max(map(len, self._modules))
+        for heading, names in self._sections.items():
+            with formatter.section(heading):
+                for name in names:
+                    text = self._help(ctx, name, formatter.width - longest - 4)
+                    formatter.write(f"  {name:<{longest}}  {text}\n")
+        also = [f"{alias} is {name}" for alias, name in self._aliases.items()]
+        formatter.write(f"\n  For short, {', '.join(also)}.\n" if also else "")
+        return None
+
+    def _help(self, ctx: click.Context, name: str, width: int) -> str:
+        command = self.get_command(ctx, name)
+        return command.get_short_help_str(width) if command else ""
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: object) -> None:
@@ -142,42 +206,48 @@ def _common(*names: str, **settings: Any) -> Callable[[Decorated], Decorated]:  
     return click.option(*names, callback=_remember, expose_value=False, **settings)
 
 
+def _shared(*names: str, **settings: Any) -> Callable[[Decorated], Decorated]:  # noqa: ANN401
+    return _common(*names, cls=SharedOption, **settings)
+
+
 def _output(*forms: Form) -> Callable[[Decorated], Decorated]:
     choices = [Form.TEXT.value, Form.JSON.value, *(form.value for form in forms)]
-    return _common("--output", "-o", type=click.Choice(choices), help="Default: text.")
+    return _shared("--output", "-o", type=click.Choice(choices), help="Default: text.")
 
 
 COMMON_OPTIONS = [
-    _common(
+    _shared(
         "--keystore",
         metavar="FILE",
         type=FILE,
-        help="The keystore to use; see 'apikey path'.",
+        help="The keystore to use; see 'apikey path'. [METRICSHUB_KEYSTORE]",
     ),
-    _common(
+    _shared(
         "--password-file",
         metavar="FILE",
         type=FILE,
-        help="The keystore's own password, in the first line of FILE; - is standard input.",
+        help="The keystore's own password, in the first line of FILE; - is standard input. "
+        "[METRICSHUB_KEYSTORE_PASSWORD_FILE]",
     ),
-    _common(
+    _shared(
         "--policy",
         "policy_file",
         metavar="FILE",
         type=FILE,
-        help="The rules for keys; default: apikey.toml beside the keystore, if it is there.",
+        help="The rules for keys; default: apikey.toml beside the keystore, if it is there. "
+        "[METRICSHUB_APIKEY_POLICY]",
     ),
-    _common(
+    _shared(
         "--timezone",
         metavar="ZONE",
         help="The server's time zone, such as Europe/Paris; default: the one its Java finds.",
     ),
-    _common(
+    _shared(
         "--color",
         type=click.Choice(["auto", "always", "never"]),
         help="Default: auto, on a terminal; NO_COLOR is honoured.",
     ),
-    _common(
+    _shared(
         "--lock-timeout",
         metavar="SECONDS",
         type=_seconds,
@@ -208,7 +278,8 @@ def state_option(function: Decorated) -> Decorated:
         "--state",
         "state_url",
         metavar="URL",
-        help="The Redis or Valkey server that gateways share: redis://HOST:PORT.",
+        help="The Redis or Valkey server that gateways share: redis://HOST:PORT. "
+        "[METRICSHUB_APIKEY_STATE]",
     )(function)
 
 

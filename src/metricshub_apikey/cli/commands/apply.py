@@ -67,11 +67,11 @@ def command(
     """
     Bring the keystore to what a YAML or TOML list of keys says.
 
-    With --prune the keys that would go are shown, and it asks, or needs --yes.
-
     \b
     Example:
       apikey apply keys.yaml --dry-run
+
+    With --prune the keys that would go are shown, and it asks, or needs --yes.
     """
     wanted = read_manifest(file, stdin=session.open_stdin(file), zone=session.zone)
     keys, policy = session.keys, session.policy

@@ -99,12 +99,12 @@ def command(session: Session, *, warn: timedelta, critical: timedelta, fix: bool
     """
     Tell whether all is well with the keystore and its keys.
 
-    The exit code is 0 if all is well, 1 for a warning, 2 if something is critical, 3 if the
-    keystore could not be checked.
-
     \b
     Example:
       apikey check --warn 30d --critical 7d
+
+    The exit code is 0 if all is well, 1 for a warning, 2 if something is critical, 3 if the
+    keystore could not be checked.
     """
     try:
         keystore = session.keystore_file

@@ -74,12 +74,12 @@ def command(
     """
     Manage the keys on a page in the browser, or through its API.
 
-    Prints one link, which works once. Beyond this machine it needs TLS, or a proxy with
-    --public-url.
-
     \b
     Example:
       apikey console
+
+    Prints one link, which works once. Beyond this machine it needs TLS, or a proxy with
+    --public-url.
     """
     try:
         from metricshub_apikey.console import server

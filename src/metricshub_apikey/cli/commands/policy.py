@@ -149,11 +149,11 @@ def check(session: Session) -> int:
     """
     Show which existing keys break the rules.
 
-    The exit code is 1 if any does, 2 if that cannot be told.
-
     \b
     Example:
       apikey policy check
+
+    The exit code is 1 if any does, 2 if that cannot be told.
     """
     session.require_keystore()
     found = all_breaches(session.keys.list(), session.policy, session.zone)

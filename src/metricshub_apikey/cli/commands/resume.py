@@ -24,11 +24,11 @@ def command(session: Session, *, aliases: tuple[str, ...], keep_previous: bool) 
     """
     Let servers accept suspended API keys again.
 
-    It undoes 'apikey suspend'.
-
     \b
     Example:
       apikey resume ci-prod
+
+    It undoes 'apikey suspend'.
     """
     session.require_keystore()
     done = session.keys.resume(*aliases, keep_previous=keep_previous)

@@ -67,11 +67,11 @@ def command(
     """
     Revoke API keys: all that are named, or none.
 
-    It cannot be undone; 'apikey suspend' can.
-
     \b
     Example:
       apikey revoke mcp-openai mcp-claude
+
+    It cannot be undone; 'apikey suspend' can.
     """
     ways = [bool(aliases), expired or role is not None, bool(leaked)]
     if sum(ways) != 1:

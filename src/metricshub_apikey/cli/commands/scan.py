@@ -59,12 +59,12 @@ def command(session: Session, *, paths: tuple[str, ...]) -> int:
     """
     Find keys of this keystore in files and folders.
 
-    A PATH of - is standard input. The exit code is 1 if any was found, 2 if none was, but not
-    everything could be searched.
-
     \b
     Example:
       apikey scan ~/.bash_history /etc/cron.d src
+
+    A PATH of - is standard input. The exit code is 1 if any was found, 2 if none was, but not
+    everything could be searched.
     """
     session.open_stdin(*paths)  # the password must not be what is to be searched
     session.require_keystore()

@@ -148,15 +148,15 @@ def command(
     """
     Decide for a reverse proxy whether a request may pass.
 
-    nginx, Caddy and Traefik ask at /auth, Envoy below /envoy. SIGHUP reads keystore, policy and
-    certificate anew, SIGTERM ends well. Log lines go to standard error; with --output json, as
-    JSON. With --upstream it is a reverse proxy itself.
-
     \b
     Example:
       apikey serve --bind 127.0.0.1:8484
       apikey serve --upstream https://127.0.0.1:31888 \\
         --pass-authorization --upstream-insecure
+
+    nginx, Caddy and Traefik ask at /auth, Envoy below /envoy. SIGHUP reads keystore, policy and
+    certificate anew, SIGTERM ends well. Log lines go to standard error; with --output json, as
+    JSON. With --upstream it is a reverse proxy itself.
     """
     try:
         from metricshub_apikey.gateway import server, service

@@ -24,11 +24,11 @@ def command(session: Session, *, aliases: tuple[str, ...], keep_previous: bool) 
     """
     Have servers refuse API keys until they are resumed.
 
-    A stock server refuses them from its next request on. All that a key carries is kept.
-
     \b
     Example:
       apikey suspend ci-prod
+
+    A stock server refuses them from its next request on. All that a key carries is kept.
     """
     session.require_keystore()
     done = session.keys.suspend(*aliases, keep_previous=keep_previous)

@@ -74,12 +74,12 @@ def command(
     """
     Read a key from standard input, and tell whose it is.
 
-    It may be in an Authorization header. The exit code is 0 if the key would be accepted now,
-    1 if not, 2 if that cannot be told.
-
     \b
     Example:
       apikey verify < nightly.key
+
+    It may be in an Authorization header. The exit code is 0 if the key would be accepted now,
+    1 if not, 2 if that cannot be told.
     """
     if request is not None and " " not in request:
         raise InvalidArgumentError("A request is a method and a path, such as 'POST /api/x'.")
