@@ -9,14 +9,18 @@ set "shared=%project%\.venv"
 set "own=%LOCALAPPDATA%\metricshub-apikey\%project::=%\.venv"
 
 set "venv=%shared%"
-call :fresh && goto run
+call :fresh
+if not errorlevel 1 goto run
 set "venv=%own%"
-call :fresh && goto run
+call :fresh
+if not errorlevel 1 goto run
 
 set "python=py -3"
-call :new_enough && goto make
+call :new_enough
+if not errorlevel 1 goto make
 set "python=python"
-call :new_enough && goto make
+call :new_enough
+if not errorlevel 1 goto make
 echo apikey: Python 3.11 or newer is needed; neither "py -3" nor "python" is one. 1>&2
 exit /b 1
 
@@ -24,7 +28,8 @@ exit /b 1
 %python% -I "%~dp0environment.py" "%shared%" "%own%" >nul <nul
 if errorlevel 1 exit /b 1
 set "venv=%shared%"
-call :fresh && goto run
+call :fresh
+if not errorlevel 1 goto run
 if exist "%own%\apikey.stamp" set "venv=%own%"
 
 :run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,9 @@ from warm import WarmCommand
 
 pytest.register_assert_rewrite("gateway_checks", "proxies", "servers")
 pytest_plugins = ["stock"]
+
+# What is in that folder runs on Windows only: `windows/in_wine.py` runs it there.
+collect_ignore = [] if sys.platform == "win32" else ["windows/inside"]
 
 COMMAND = [sys.executable, "-m", "metricshub_apikey"]
 
@@ -96,6 +98,8 @@ def own_mounts() -> list[str]:
 @pytest.fixture
 def no_more_files() -> Iterator[Callable[[], None]]:
     """Return a function after which this process can open no file until the test ends."""
+    import resource  # not on Windows
+
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def exhaust() -> None:
@@ -129,7 +133,8 @@ def keystore(tmp_path: Path) -> Path:
 @pytest.fixture
 def environment(keystore: Path) -> dict[str, str]:
     """Return the environment of the command: this machine's, with the test's keystore."""
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR")}
+    wanted = os.environ if sys.platform == "win32" else ("PATH", "HOME", "TMPDIR")
+    kept = {name: value for name, value in os.environ.items() if name in wanted}
     coverage = {name: value for name, value in os.environ.items() if name.startswith("COV")}
     return {**kept, **coverage, "METRICSHUB_KEYSTORE": str(keystore), "LANG": "C.UTF-8"}
 
@@ -154,7 +159,7 @@ def run(environment: dict[str, str], warm: WarmCommand) -> Run:
         **options: object,
     ) -> subprocess.CompletedProcess[str]:
         texts, variables = [str(one) for one in arguments], {**environment, **(env or {})}
-        plain = command is COMMAND and not options
+        plain = command is COMMAND and not options and sys.platform != "win32"  # it cannot fork
         if plain and warm.can_run(texts, variables, stdin):
             return warm.run(texts, variables, stdin)
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

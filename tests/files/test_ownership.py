@@ -15,6 +15,7 @@ import pytest
 from conftest import ORDINARY_USER, missing
 from metricshub_apikey.errors import UnsafeLocationError, WriteFailedError
 from metricshub_apikey.files import ownership, private
+from metricshub_apikey.files.ownership import copy_on_macos
 from replacements import replaced
 
 SERVICE, SOMEBODY = 12345, 12346
@@ -305,3 +306,18 @@ def test_root_is_told_what_stops_even_root(file: Path) -> None:
     if os.geteuid():
         missing("needs root")
     assert "lsattr" in ownership.access_hint(str(file))
+
+
+def test_macos_is_asked_for_access_list_and_attributes(tmp_path: Path) -> None:
+    """One call copies both from the old file to the new one; where it fails, nothing changes."""
+    (tmp_path / "old").write_text("old")
+    asked: list[tuple[str, int, int]] = []
+
+    def copy(source: int, target: int, what: int) -> int:
+        asked.append((os.pread(source, 9, 0).decode(), target, what))
+        return -1 if len(asked) > 1 else 0
+
+    copy_on_macos(str(tmp_path / "old"), 77, copy)
+    with pytest.raises(WriteFailedError, match="its access list could not be kept"):
+        copy_on_macos(str(tmp_path / "old"), 77, copy)
+    assert asked == [("old", 77, 5)] * 2

@@ -462,6 +462,24 @@ def test_a_keystore_that_vanishes_at_the_last_moment(house: House) -> None:
     assert "There is no keystore" in str(house.keyring.failure)
 
 
+def test_a_key_that_cannot_be_prepared(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is odd about one key, the others work, and the log says which one it is."""
+    house.create("odd", "fine")
+    prepare = Credential.__init__
+
+    def fail_for_one(self: Credential, key: ApiKey, *others: object) -> None:
+        if key.alias == "odd":
+            raise OSError(22, "Invalid argument")
+        prepare(self, key, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Credential, "__init__", fail_for_one)
+    assert "fine" in asyncio.run(house.aliases())
+    assert "odd" not in in_force(house.keyring)
+    assert house.keyring.snapshot is not None
+    assert house.keyring.snapshot.unreadable == 1
+    assert "The key 'odd' is refused: OSError." in house.said
+
+
 def test_a_keystore_without_keys(house: House) -> None:
     """When the last key is revoked, none is in force."""
     house.registry.revoke("ci", "web")

@@ -89,6 +89,21 @@ def test_windows_keeps_it_in_program_data(folder: Path, tmp_path: Path) -> None:
     assert find(folder, environ=environ, platform="linux").rule == "installation"
 
 
+@pytest.mark.parametrize("app", ["lib/app", "app"])
+def test_a_clone_on_windows(folder: Path, tmp_path: Path, app: str) -> None:
+    """A clone's start script uses the clone's folder, unless that is in an installation."""
+    make(folder, "src/metricshub_apikey")
+    (folder / "pyproject.toml").touch()
+    environ = {"ProgramData": str(tmp_path / "data")}
+    check(
+        find(folder, environ=environ, platform="win32"),
+        "checkout",
+        folder / "security" / FILE_NAME,
+    )
+    make(folder.parent, app)
+    assert find(folder, environ=environ, platform="win32").rule == "program-data"
+
+
 @pytest.mark.parametrize("environ", [{}, {"ProgramData": ""}])
 def test_windows_without_program_data(folder: Path, environ: dict[str, str]) -> None:
     """Without the variable Windows uses the installation, too."""

@@ -8,10 +8,10 @@ one in an image can be cut: the kernel then forgets what has not reached the ima
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Self
 
 from conftest import missing
+
+if sys.platform != "win32":
+    import fcntl
 
 SHUTDOWN = 0x8004587D
 """`EXT4_IOC_SHUTDOWN`, that is `_IOR('X', 125, __u32)`; `XFS_IOC_GOINGDOWN` is the same."""

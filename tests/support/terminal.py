@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
 import select
 import struct
 import subprocess
-import termios
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from conftest import COMMAND
+
+if sys.platform != "win32":
+    import fcntl
+    import pty
+    import termios
 
 TIMEOUT = 30
 PAUSE = 0.1

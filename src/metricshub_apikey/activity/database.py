@@ -143,6 +143,7 @@ class ActivityLog:
             if ownership.stat_if_there(self.path) is None:
                 _make(self.path)
             _check_file(self.path, os.W_OK)
+            _make_companions(self.path)
             with _opened(self.path, "rw") as database:
                 # With a rollback journal less than FULL could damage it when the power fails.
                 wal = database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -191,6 +192,8 @@ def _guarded(path: str, done: str) -> Iterator[None]:
     except UnsafeLocationError as error:
         raise ActivityError(error.message, hint=error.hint) from error
     except PermissionError as error:
+        if reading.is_in_use(error):
+            raise ActivityError(f"{path} is in use by another program.") from error
         denied = f"Access denied to {path}."
         raise ActivityError(denied, hint=ownership.access_hint(path)) from error
     except OSError as error:
@@ -252,6 +255,15 @@ def _can_share(path: str) -> bool:
         except OSError as error:
             return error.errno != errno.ENODEV
     return True
+
+
+def _make_companions(path: str) -> None:
+    """Make the files that SQLite needs beside the database on Windows, so that they are private."""
+    if sys.platform != "win32":  # elsewhere SQLite gives them the mode of the database
+        return
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(OSError):  # they are there, or SQLite will say what is wrong
+            os.close(private.create_private(path + suffix))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
-"""Completing commands, options and aliases in bash, zsh and fish."""
+"""Completing commands, options and aliases in bash, zsh, fish and PowerShell."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -13,8 +14,31 @@ from .session import Session
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-SHELLS = ("bash", "zsh", "fish")
+SHELLS = ("bash", "zsh", "fish", "powershell")
 VARIABLE = "_APIKEY_COMPLETE"
+
+POWERSHELL = """\
+Register-ArgumentCompleter -Native -CommandName %(prog_name)s, %(prog_name)s.cmd -ScriptBlock {
+    param($word, $commandAst, $position)
+    $words = @($commandAst.CommandElements |
+        Where-Object { $_.Extent.StartOffset -lt $position } | ForEach-Object { $_.ToString() })
+    if ($word -eq '') { $words += '' }
+    $env:_APIKEY_WORDS = $words -join "`n"
+    $env:%(complete_var)s = 'powershell_complete'
+    try {
+        & $commandAst.CommandElements[0].ToString() | ForEach-Object {
+            $kind, $value, $help = $_ -split "`t", 3
+            if ($kind -eq 'plain') {
+                [System.Management.Automation.CompletionResult]::new(
+                    $value, $value, 'ParameterValue', $help)
+            }
+        }
+    } finally {
+        Remove-Item Env:_APIKEY_WORDS, Env:%(complete_var)s
+    }
+}
+"""
+"""For `Register-ArgumentCompleter`; where a file is wanted it completes those by itself."""
 
 
 def complete_alias(
@@ -76,3 +100,29 @@ def complete_role(
     except ApiKeyError:
         return []
     return [CompletionItem(role) for role in roles if role.startswith(incomplete)]
+
+
+def register_powershell() -> None:
+    """Let Click complete for PowerShell, too; it knows the three shells of POSIX systems."""
+    from click.shell_completion import ShellComplete, add_completion_class
+
+    class PowerShell(ShellComplete):
+        """
+        What PowerShell's `Register-ArgumentCompleter` asks for.
+
+        The words come one a line, the one that is typed last; each item goes back as a line.
+        """
+
+        name = "powershell"
+        source_template = POWERSHELL
+
+        def get_completion_args(self) -> tuple[list[str], str]:
+            """Return the words before the one that is typed, and that one."""
+            words = os.environ.get("_APIKEY_WORDS", "").split("\n")[1:]
+            return words[:-1], words[-1] if words else ""
+
+        def format_completion(self, item: CompletionItem) -> str:
+            """Return a line for an item: its kind, its text, and what it means."""
+            return f"{item.type}\t{item.value}\t{item.help or item.value}"
+
+    add_completion_class(PowerShell)

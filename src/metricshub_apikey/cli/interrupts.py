@@ -15,12 +15,17 @@ from types import FrameType
 from metricshub_apikey.files.signals import SIGNALS
 
 
+def exit_code(number: int) -> int:
+    """Return 128 + n for the signal n; Windows's SIGBREAK asks for the same as SIGTERM."""
+    return 128 + (signal.SIGTERM if number == getattr(signal, "SIGBREAK", None) else number)
+
+
 class Interrupted(BaseException):
     """A user or the system asked the command to end, by the signal *number*."""
 
     def __init__(self, number: int) -> None:
         super().__init__("The command was interrupted.")
-        self.exit_code = 128 + number
+        self.exit_code = exit_code(number)
 
 
 class Interrupts:
@@ -50,7 +55,7 @@ class Interrupts:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         del frame
         if self._held and not self.exit_code:
-            self.exit_code = 128 + number
+            self.exit_code = exit_code(number)
         else:
             self.ignore()  # a second signal is meant
             raise Interrupted(number)

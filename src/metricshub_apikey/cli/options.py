@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from importlib import import_module
@@ -13,7 +14,7 @@ from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.expiry import after, instants, parse_date_time, text, utc_text
 
-from .completion import complete_role
+from .completion import VARIABLE, complete_role, register_powershell
 from .output import Form, show_text
 from .session import Session
 
@@ -107,6 +108,11 @@ class CommandGroup(_Helpful, click.Group):
         """
         super().__init__(*args, **kwargs)
         self._modules = frozenset(modules)
+
+    def _main_shell_completion(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        if VARIABLE in os.environ:
+            register_powershell()
+        super()._main_shell_completion(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, those that are not imported yet among them."""

@@ -6,6 +6,7 @@ The two streams: results on standard output, everything else on standard error.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -295,10 +296,17 @@ def show_text(text: str) -> None:
         Output(Form.TEXT, color=None).write(text)
 
 
+def _is_reader_gone(error: OSError) -> bool:
+    """Return whether *error* is that of a pipe without a reader; on Windows that is EINVAL."""
+    if sys.platform == "win32" and error.errno == errno.EINVAL:
+        return True
+    return isinstance(error, BrokenPipeError)
+
+
 def output_failed(error: OSError) -> OutputError:
     """Return what to raise; standard output goes nowhere now, so its last flush cannot fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
-    kind = ReaderGoneError if isinstance(error, BrokenPipeError) else OutputError
+    kind = ReaderGoneError if _is_reader_gone(error) else OutputError
     return kind(f"Standard output cannot be written: {error.strerror}.")

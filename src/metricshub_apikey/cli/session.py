@@ -25,7 +25,7 @@ from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.keystore import LOCK_TIMEOUT, Keystore, ignore_note
 from metricshub_apikey.keystore.location import Location, exists, find_keystore
-from metricshub_apikey.keystore.passwords import STANDARD_INPUT, read_passwords
+from metricshub_apikey.keystore.passwords import STANDARD_INPUT, line_text, read_passwords
 from metricshub_apikey.keystore.server_zone import ServerZone, server_zone
 from metricshub_apikey.policy.rules import Policy
 from metricshub_apikey.registry.api_keys import ApiKeys, utc_now
@@ -241,7 +241,10 @@ class Session:
         if sys.stdin.isatty():
             return _typed(name)
         line = sys.stdin.buffer.readline(MAX_SECRET)
-        return line.decode("utf-8", "replace").rstrip("\r\n")
+        try:
+            return line_text(line)
+        except PasswordError:
+            return line.decode("utf-8", "replace").rstrip("\r\n")
 
     def open_stdin(self, *named: str) -> BinaryIO:
         """

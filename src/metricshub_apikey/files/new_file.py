@@ -7,10 +7,8 @@ import os
 import stat
 import sys
 
-from metricshub_apikey.errors import (
-    OutputError,
-)
-from metricshub_apikey.files import ownership, private
+from metricshub_apikey.errors import OutputError, WriteFailedError
+from metricshub_apikey.files import names, ownership, private
 
 
 class NewFile:
@@ -25,6 +23,9 @@ class NewFile:
         """
         self.path = path
         self._kept = False
+        self._closed = False
+        if sys.platform == "win32" and (reason := names.odd_on_windows(path)):
+            raise OutputError(f"{path} cannot be made: {reason}.")
         try:
             self._descriptor = private.create_private(path)
         except FileExistsError as error:
@@ -45,22 +46,27 @@ class NewFile:
     def publish(self, owner: tuple[int, int] | None, mode: int = 0o644) -> None:
         """Let others read it, and give it to user and group *owner*; raises OSError."""
         if sys.platform == "win32":
+            private.let_users_read(self.path)
             return
         if owner is not None:
             ownership.give(self._descriptor, owner)
         ownership.set_mode(self._descriptor, mode)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        """Close the file, if it is open."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._descriptor)
 
     def keep(self) -> None:
         """Leave the file where it is, whatever comes: its key is in the keystore."""
         self._kept = True
 
     def discard(self) -> None:
-        """Remove the file, unless it is kept: there is no key for it."""
+        """Close the file and remove it, unless it is kept: there is no key for it."""
         if not self._kept:
+            with contextlib.suppress(OSError):
+                self.close()
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 
@@ -108,14 +114,21 @@ def _is_empty(path: str) -> bool:
 
 
 def _fill_empty(path: str, text: str) -> None:
-    """Put *text* into an empty file, which keeps its owner, group and mode."""
+    """Put *text* into an empty file, which keeps its owner, group and mode, or access list."""
     status = os.stat(path)
     beside = NewFile(f"{path}.{os.getpid()}.new")
     try:
         beside.write(text)
-        beside.publish((status.st_uid, status.st_gid), stat.S_IMODE(status.st_mode))
+        if sys.platform == "win32":
+            private.keep_access(beside.path, path)
+        else:
+            beside.publish((status.st_uid, status.st_gid), stat.S_IMODE(status.st_mode))
+        beside.close()
         os.replace(beside.path, path)
         private.sync_directory(os.path.dirname(path) or ".")
+    except WriteFailedError:
+        beside.discard()
+        raise
     except OSError as error:
         beside.discard()
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error

@@ -7,9 +7,13 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from metricshub_apikey.errors import UnsafeLocationError, WriteFailedError
+
+if TYPE_CHECKING or sys.platform == "win32":
+    from . import windows
 
 MUST_KEEP = ("system.", "user.", "security.selinux")
 """Extended attributes without which others may lose access to the file: ACL, SELinux label."""
@@ -146,6 +150,8 @@ def odd_owner(path: str) -> str | None:
 def access_hint(path: str) -> str:
     """Return what to do where the operating system denied access to *path*."""
     if sys.platform == "win32":
+        if os.path.exists(path) and not os.access(path, os.W_OK):
+            return f'It is read-only; take that away: attrib -r "{path}"'
         return "Run the command from an elevated prompt (Run as administrator)."
     if _is_root():
         return "Not even root may: look for an immutable file (lsattr) or a read-only mount."
@@ -172,6 +178,18 @@ def _owner(path: str) -> int:
             path = os.path.dirname(path)
 
 
+def access_of_others(path: str, *, directory: bool = False) -> windows.Access | None:
+    """Return what the access list of *path* lets others do; None where modes say that."""
+    if sys.platform == "win32":
+        return windows.access_of_others(path, windows.SYSTEM_CALLS, directory=directory)
+    return None
+
+
+def take_from_everybody(path: str) -> bool:
+    """Take the rights of all users out of the access list of *path*; False if they have none."""
+    return sys.platform == "win32" and windows.take_from_everybody(path, windows.SYSTEM_CALLS)
+
+
 def dress(descriptor: int, path: str, old: os.stat_result | None) -> None:
     """
     Give a new file what the one it replaces has besides its content.
@@ -186,7 +204,7 @@ def dress(descriptor: int, path: str, old: os.stat_result | None) -> None:
             file would lock a user out.
         OSError: The same, for its mode.
     """
-    if sys.platform == "win32":  # `windows.replace_file` carries the access list over.
+    if sys.platform == "win32":  # There `replacing` carries the access list over.
         return
     if old is None:
         if owner := owner_for(path):
@@ -261,6 +279,9 @@ def is_immutable(descriptor: int) -> bool:
 
 def _copy_attributes(path: str, descriptor: int) -> None:
     """Give the new file the extended attributes of the old one, and no others."""
+    if sys.platform == "darwin":
+        copy_on_macos(path, descriptor)
+        return
     if sys.platform != "linux":
         return
     try:
@@ -273,6 +294,39 @@ def _copy_attributes(path: str, descriptor: int) -> None:
     for name in wanted.keys() | found.keys():
         if wanted.get(name) != found.get(name):
             _set_attribute(path, descriptor, name, wanted.get(name))
+
+
+COPY_ACL, COPY_XATTR = 1, 4
+
+
+def copy_on_macos(
+    path: str, descriptor: int, copy: Callable[[int, int, int], int] | None = None
+) -> None:
+    """
+    Give the new file the access list and the extended attributes of the old one on macOS.
+
+    Args:
+        path: The old file.
+        descriptor: The new file.
+        copy: `fcopyfile` of the system's library: from, to, what; negative if it failed.
+
+    Raises:
+        WriteFailedError: They could not be kept.
+    """
+    if copy is None:
+        import ctypes
+
+        library = ctypes.CDLL(None, use_errno=True)
+
+        def copy(source: int, target: int, what: int) -> int:
+            return int(library.fcopyfile(source, target, None, ctypes.c_uint32(what)))
+
+    old = os.open(path, os.O_RDONLY)  # Python never hands it on to a program it starts
+    try:
+        if copy(old, descriptor, COPY_ACL | COPY_XATTR) < 0:
+            raise WriteFailedError(f"{path} is not changed: its access list could not be kept.")
+    finally:
+        os.close(old)
 
 
 def _set_attribute(path: str, descriptor: int, name: str, value: bytes | None) -> None:

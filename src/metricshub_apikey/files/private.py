@@ -7,8 +7,13 @@ import errno
 import os
 import sys
 
+from metricshub_apikey.errors import WriteFailedError
+
 from . import ownership
 from .reading import open_flags
+
+if sys.platform == "win32":
+    from . import windows
 
 NOT_FOR_DIRECTORIES = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a file system answers that cannot sync a directory at all."""
@@ -23,11 +28,26 @@ def make_directories(path: str) -> None:
     for name in reversed(missing):
         owner = ownership.owner_for(name)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o700)
-            ownership.set_mode(name, 0o700)
+            _make_directory(name)
             if owner is not None:
                 _give(name, owner)
             sync_directory(os.path.dirname(name))
+
+
+def make_folders(path: str) -> None:
+    """Make the directory *path* and what is missing above it, private, as the caller's own."""
+    if sys.platform == "win32":
+        make_directories(os.path.abspath(path))
+    else:
+        os.makedirs(path, 0o700, exist_ok=True)
+
+
+def _make_directory(name: str) -> None:
+    if sys.platform == "win32":
+        windows.make_private_directory(name, windows.SYSTEM_CALLS)
+    else:
+        os.mkdir(name, 0o700)
+        ownership.set_mode(name, 0o700)
 
 
 def _give(directory: str, owner: tuple[int, int]) -> None:
@@ -41,17 +61,30 @@ def _give(directory: str, owner: tuple[int, int]) -> None:
 
 
 def create_private(path: str) -> int:
-    """Make a new file, mode 0600, and return its descriptor; raises OSError if *path* exists."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | open_flags("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
+    """Make a new private file and return its descriptor; raises FileExistsError, OSError."""
+    if sys.platform == "win32":
+        return windows.create_private(path, windows.SYSTEM_CALLS)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | open_flags("O_NOFOLLOW", "O_CLOEXEC")
     descriptor = os.open(path, flags, 0o600)
-    if sys.platform != "win32":
-        try:
-            ownership.set_mode(descriptor, 0o600)  # whatever the umask
-        except OSError:
-            os.close(descriptor)
-            os.unlink(path)
-            raise
+    try:
+        ownership.set_mode(descriptor, 0o600)  # whatever the umask
+    except OSError:
+        os.close(descriptor)
+        os.unlink(path)
+        raise
     return descriptor
+
+
+def let_users_read(path: str) -> None:
+    """Let all users read *path*, a new file of ours on Windows; raises OSError."""
+    if sys.platform == "win32":
+        windows.let_users_read(path, windows.SYSTEM_CALLS)
+
+
+def keep_access(new: str, old: str) -> None:
+    """Give the file *new* the access list of *old* on Windows; raises WriteFailedError, OSError."""
+    if sys.platform == "win32" and not windows.keep_access(new, old, windows.SYSTEM_CALLS):
+        raise WriteFailedError(f"{old} is not changed: its access list could not be kept.")
 
 
 def write_all(descriptor: int, data: bytes) -> None:

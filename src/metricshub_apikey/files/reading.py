@@ -12,6 +12,12 @@ from typing import NamedTuple, Self
 
 from metricshub_apikey.errors import LimitError, NotAKeystoreError
 
+if sys.platform == "win32":
+    from . import windows
+
+IN_USE = {32, 33}
+"""The error codes of Windows for a file that another program has open, or has locked in part."""
+
 
 class Snapshot(NamedTuple):
     """A file as it was read: its bytes, and what the operating system said of it."""
@@ -31,6 +37,11 @@ class Snapshot(NamedTuple):
 def identity(status: os.stat_result) -> tuple[int, ...]:
     """Return what changes when a file is replaced or written to."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def is_in_use(error: OSError) -> bool:
+    """Return whether another program is in the way: not a matter of rights."""
+    return getattr(error, "winerror", None) in IN_USE
 
 
 class OpenFile:
@@ -105,8 +116,10 @@ def opened(path: str) -> Iterator[int | None]:
 
 def _open(path: str) -> int | None:
     # Without O_NONBLOCK, opening a FIFO would wait until another program writes into it.
-    flags = os.O_RDONLY | open_flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
+    flags = os.O_RDONLY | open_flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY")
     try:
+        if sys.platform == "win32":
+            return windows.open_reading(path, windows.SYSTEM_CALLS)
         return os.open(path, flags)
     except FileNotFoundError:
         return None
@@ -121,7 +134,15 @@ def read_opened(descriptor: int, path: str, max_size: int) -> Snapshot:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise _odd(path)
-    data = None if status.st_size > max_size else content(descriptor, status.st_size, max_size)
+    if status.st_size > max_size:
+        data = None
+    else:
+        try:
+            data = content(descriptor, status.st_size, max_size)
+        except PermissionError as error:
+            if sys.platform == "win32":  # it may be read, but a part of it is locked
+                raise windows.locked(error) from error
+            raise
     if data is None or len(data) > max_size:
         raise LimitError(f"{path} is larger than the limit of {max_size:,} bytes.")
     return Snapshot(data, status)

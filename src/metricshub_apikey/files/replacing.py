@@ -20,13 +20,14 @@ from metricshub_apikey.errors import WriteFailedError
 from . import kernel, ownership, reading, temporary
 from .lease import Lease, Writer, writer_of
 from .leftovers import Record
-from .private import create_private, sync, sync_directory, write_all
+from .private import create_private, keep_access, sync, sync_directory, write_all
 from .reading import OpenFile, Snapshot
 
 if sys.platform == "win32":
-    from .windows import replace_file
-else:
-    replace_file = os.replace
+    from . import windows
+
+NAMES_CAN_BE_LOST = sys.platform == "win32"
+"""Whether a replacement that is cut short may leave neither file under the name: FAT and shares."""
 
 
 class Orphan(NamedTuple):
@@ -93,7 +94,10 @@ class Replacement:
         self._temporary = ""
 
     def run(
-        self, random_bytes: Callable[[int], bytes], before_commit: Callable[[], None]
+        self,
+        random_bytes: Callable[[int], bytes],
+        before_commit: Callable[[], None],
+        patience: float = 0.0,
     ) -> Outcome:
         """
         Put the new file in place: all of it or nothing.
@@ -101,6 +105,7 @@ class Replacement:
         Args:
             random_bytes: Returns that many random bytes, for the temporary file's name.
             before_commit: Called before the step that makes the new file visible.
+            patience: Seconds to wait on Windows for programs that have the file open.
 
         Raises:
             WriteFailedError: Nothing was changed.
@@ -115,12 +120,12 @@ class Replacement:
             self._discard()
             raise
         try:
-            return self._run(before_commit)
+            return self._run(before_commit, patience)
         finally:
             if self._lease is not None:
                 self._lease.drop()
 
-    def _run(self, before_commit: Callable[[], None]) -> Outcome:
+    def _run(self, before_commit: Callable[[], None], patience: float) -> Outcome:
         old = self._old.snapshot
         try:
             if self._lease is not None and self._lease.take() is Writer.AT_WORK:
@@ -133,10 +138,12 @@ class Replacement:
             kernel.load()
             if old is None:
                 before_commit()
-                return self._put_new()
-            exchanged = self._exchange(old, before_commit)
+                return self._put_new(patience)
+            exchanged = self._exchange(old, before_commit, patience)
         except BaseException:
-            self._discard()
+            # Where the old file is gone, the new one is all there is.
+            if old is None or os.path.lexists(self._path):
+                self._discard()
             raise
         return self._watch(old) if exchanged else self._finish(old, self._confirm())
 
@@ -144,17 +151,17 @@ class Replacement:
         with contextlib.suppress(OSError):
             os.unlink(self._temporary)
 
-    def _put_new(self) -> Outcome:
+    def _put_new(self, patience: float) -> Outcome:
         """Give the new file its name, unless another program was quicker."""
         try:
             if not kernel.rename_new(self._temporary, self._path):
-                _name(self._temporary, self._path)
+                _name(self._temporary, self._path, patience)
         except FileExistsError:
             self._discard()
             return CHANGED
         return self._confirm()
 
-    def _exchange(self, old: Snapshot, before_commit: Callable[[], None]) -> bool:
+    def _exchange(self, old: Snapshot, before_commit: Callable[[], None], patience: float) -> bool:
         """Let the files change their names, or else rename the new one; False for the latter."""
         if self._old.descriptor is not None:
             self._record.add(old.status)
@@ -164,7 +171,7 @@ class Replacement:
                 if kernel.exchange(self._temporary, self._path):
                     return True
                 self._record.drop()
-            replace_file(self._temporary, self._path)
+            _replace(self._temporary, self._path, patience)
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise WriteFailedError(
@@ -255,10 +262,10 @@ class Replacement:
         return Outcome(committed=True, synced=synced)
 
 
-def _name(temporary: str, path: str) -> None:
+def _name(temporary: str, path: str, patience: float) -> None:
     """Like `kernel.rename_new`, where there is no such step."""
     if sys.platform == "win32":
-        os.rename(temporary, path)
+        windows.name_file(temporary, path, windows.SYSTEM_CALLS, patience)
         return
     try:
         os.link(temporary, path)
@@ -269,6 +276,13 @@ def _name(temporary: str, path: str) -> None:
         return
     with contextlib.suppress(OSError):
         os.unlink(temporary)
+
+
+def _replace(temporary: str, path: str, patience: float) -> None:
+    if sys.platform == "win32":
+        windows.replace_file(temporary, path, windows.SYSTEM_CALLS, patience)
+    else:
+        os.replace(temporary, path)
 
 
 def _write(name: str, data: bytes, *, like: str, previous: Snapshot | None) -> None:
@@ -286,6 +300,8 @@ def _write(name: str, data: bytes, *, like: str, previous: Snapshot | None) -> N
     try:
         write_all(descriptor, data)
         ownership.dress(descriptor, like, previous.status if previous else None)
+        if previous is not None:
+            keep_access(name, like)
         sync(descriptor)
     finally:
         os.close(descriptor)

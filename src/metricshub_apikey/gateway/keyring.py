@@ -273,15 +273,21 @@ class Keyring:
             self._told.add(note.code)
             self._report(note.message)
 
+    def _prepare(self, key: ApiKey, policy: Policy) -> Credential | None:
+        """Return what requests with *key* need; None, and a line in the log, if that fails."""
+        try:
+            return Credential(key, key.secret.reveal().encode(), policy) if key.secret else None
+        except Exception as error:  # whatever is odd about a key, the others work
+            self._report(f"The key '{key.alias}' is refused: {type(error).__name__}.")
+            return None
+
     def _put_in_force(self, policy: Policy, now: float) -> None:
-        keys = self._opened.values()
-        readable = [(key, key.secret.reveal()) for key in keys if key.secret]
         # Of two entries with one secret, the one that works counts.
-        readable.sort(key=lambda one: not one[0].suspended)
-        prepared = [Credential(key, token.encode(), policy) for key, token in readable]
+        keys = sorted(self._opened.values(), key=lambda one: not one.suspended)
+        prepared = [*filter(None, (self._prepare(key, policy) for key in keys))]
         credentials = {one.digest: one for one in prepared}
         fingerprints = frozenset(one.fingerprint for one in prepared)
-        unreadable = len(keys) - len(readable)
+        unreadable = len(keys) - len(prepared)
         old = self.snapshot
         mcp = policy.mcp.all
         clock = ServerClock(self._zone)

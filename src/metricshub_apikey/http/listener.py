@@ -153,7 +153,9 @@ def _bound(listen: Listen) -> socket.socket:
         found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)
         family, kind, _, _, address = found[0]
         listener = socket.socket(family, kind)
-        if sys.platform != "win32":  # there two servers could take the same port
+        if sys.platform == "win32":  # or another program could take the same port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)

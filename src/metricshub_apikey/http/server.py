@@ -132,6 +132,8 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Like uvicorn's, but do not die of the signal once everything is done."""
         numbers = [signal.SIGINT, signal.SIGTERM]
+        if sys.platform == "win32":  # Ctrl-Break, a closed console, a logoff, a shutdown
+            numbers.append(signal.SIGBREAK)
         old = {number: signal.signal(number, self.handle_exit) for number in numbers}
         loop = asyncio.get_running_loop()
         if sys.platform != "win32":

@@ -37,6 +37,15 @@ def key_document(key: ApiKey, *, now: Moment, usage: Usage) -> dict[str, object]
         now: The current moment on the server's clock, which decides whether the key has expired.
         usage: What is known of the use of the keys.
     """
+    try:
+        return _key_document(key, now=now, usage=usage)
+    except Exception as error:  # an odd key hides no other
+        reason = key.unreadable or f"apikey cannot show it: {type(error).__name__}"
+        known = {"alias": key.alias, "roles": [], "labels": {}, "expired": key.expired(now)}
+        return {**dict.fromkeys(KEY_FIELDS), **known, "unreadable": reason}
+
+
+def _key_document(key: ApiKey, *, now: Moment, usage: Usage) -> dict[str, object]:
     expires_on, metadata, used = key.expires_on, key.metadata, usage.of(key)
     values = (
         key.alias,

@@ -32,7 +32,16 @@ from metricshub_apikey.errors import (
     UnsupportedError,
     WriteFailedError,
 )
-from metricshub_apikey.files import lease, leftovers, lock, ownership, private, reading
+from metricshub_apikey.files import (
+    lease,
+    leftovers,
+    lock,
+    ownership,
+    private,
+    reading,
+    replacing,
+    temporary,
+)
 from metricshub_apikey.files.lease import Writer
 from metricshub_apikey.files.leftovers import Record
 from metricshub_apikey.files.reading import OpenFile, Snapshot
@@ -194,6 +203,7 @@ class Keystore:
                 owner = ownership.owner_for(path)
                 held = lock.hold(path, owner=owner, timeout=self._lock_timeout)
                 lock_file = stack.enter_context(held)
+                self._put_back(path)
                 kept = leftovers.remove(path, lock_file)
                 self._refuse_second_name(path)
                 record = leftovers.Record(lock_file, kept)
@@ -207,13 +217,14 @@ class Keystore:
         status = ownership.stat_if_there(path)
         if status is not None and not stat.S_ISREG(status.st_mode):
             raise NotAKeystoreError(f"{self.path} is not a regular file.")
-        if status is None:
+        there = status is not None or bool(self._lost_names(path))
+        if not there:
             if not create:
                 return False
             _refuse_foreign_characters(self._passwords)
             private.make_directories(os.path.dirname(path))
         ownership.check_directory(path, lock.lock_path(path))
-        return status is not None
+        return there
 
     def _change(self, path: str, change: Callable[[Store], Result], record: Record) -> Result:
         """Read, change and write under the lock, again and again while others change the file."""
@@ -256,7 +267,7 @@ class Keystore:
         if store.trailing:
             self._notify(f"{store.trailing} bytes after the end of the keystore are dropped.")
         attempt = Replacement(path, data, old=loaded.file, record=record, max_size=self._max_size)
-        return attempt.run(self.random_bytes, self._before_commit)
+        return attempt.run(self.random_bytes, self._before_commit, self._lock_timeout)
 
     def _tell_unfinished(self, path: str) -> None:
         loaded = self._load(path)
@@ -410,11 +421,41 @@ class Keystore:
                     return loaded
             time.sleep(TORN_READ_PAUSE)
 
+    def _lost_names(self, path: str) -> list[str]:
+        """Return the whole keystores under temporary names beside *path*, if that is missing."""
+        directory = os.path.dirname(path)
+        if not replacing.NAMES_CAN_BE_LOST or os.path.lexists(path) or not os.path.isdir(directory):
+            return []
+        found = [os.path.join(directory, name) for name in temporary.names(path)]
+        return [name for name in found if self._is_whole(name)]
+
+    def _is_whole(self, name: str) -> bool:
+        try:
+            snapshot = reading.read(name, self._max_size)
+            return snapshot is not None and bool(Store.parse(snapshot.data, self._passwords).seal)
+        except (NotPkcs12Error, TruncatedBytesError, NotAKeystoreError):
+            return False
+        except (FormatError, LimitError):
+            return True  # With another password or limit it may open: it is no leftover.
+
+    def _put_back(self, path: str) -> None:
+        """Give a keystore its name where a replacement was cut short between the two names."""
+        for name in self._lost_names(path)[:1]:
+            os.rename(name, path)
+            self._notify("The keystore was left under a temporary name; it is back in its place.")
+
     def _parse(
         self, path: str, file: OpenFile, known: Snapshot | None, waited: float, patience: float
     ) -> Loaded | None:
         """Open what was read; None to read it again."""
         if file.snapshot is None:
+            if lost := self._lost_names(path):
+                if waited < patience:
+                    return None
+                raise ReadFailedError(
+                    f"{self.path} is missing; its content is in {lost[0]}.",
+                    hint="The next change of the keystore puts it back in its place.",
+                )
             return Loaded(file, Store.empty(self._passwords), None)
         try:
             return Loaded(file, Store.parse(file.snapshot.data, self._passwords), file.snapshot)
@@ -468,6 +509,11 @@ class Keystore:
             with self.named_in_errors():
                 yield
         except PermissionError as error:
+            if reading.is_in_use(error):
+                raise KeystoreBusyError(
+                    f"{self.path} is in use by another program.",
+                    hint="Try again, or wait longer for it with --lock-timeout.",
+                ) from error
             raise AccessDeniedError(
                 f"Access denied to {self.path}.", hint=ownership.access_hint(self.path)
             ) from error

@@ -2,7 +2,8 @@ r"""
 Where the keystore is: the first rule that matches.
 
 1. What the user said, or the environment variable `METRICSHUB_KEYSTORE`.
-2. On Windows, `%ProgramData%\MetricsHub\security`.
+2. On Windows, that of a checkout of this project outside an installation whose `bin\apikey.cmd` was
+   started; else `%ProgramData%\MetricsHub\security`.
 3. The installation that `apikey` was started from, or a checkout of this project; else
    `/opt/metricshub`.
 4. The user's data folder.
@@ -75,9 +76,8 @@ def find_keystore(
     if from_environment := environ.get(ENVIRONMENT_VARIABLE):
         reason = f"the environment variable {ENVIRONMENT_VARIABLE}"
         return Location(from_environment, "environment", reason)
-    if platform == "win32" and (program_data := environ.get("ProgramData")):
-        path = os.path.join(program_data, "MetricsHub", "security", FILE_NAME)
-        return Location(path, "program-data", "the program data folder of Windows")
+    if platform == "win32" and (location := _on_windows(environ, launcher)) is not None:
+        return location
     if (location := _started_from(launcher)) is not None:
         return location
     if os.path.isdir(default_installation):
@@ -110,6 +110,30 @@ def _started_from(launcher: str) -> Location | None:
         reason = "the installation apikey was started from"
         return Location(_in_installation(folder), "installation", reason)
     return None
+
+
+def _on_windows(environ: Mapping[str, str], launcher: str) -> Location | None:
+    location = _own_checkout(launcher)
+    if location is None and (program_data := environ.get("ProgramData")):
+        path = os.path.join(program_data, "MetricsHub", "security", FILE_NAME)
+        location = Location(path, "program-data", "the program data folder of Windows")
+    return location
+
+
+def _own_checkout(launcher: str) -> Location | None:
+    """Return the keystore of the checkout that was started, unless an installation has it."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(launcher)))
+    location = _started_from(launcher)
+    if location is None or location.rule != "checkout":
+        return None
+    installed = any(map(_is_installed_program, (folder, os.path.dirname(folder))))
+    return None if installed else location
+
+
+def _is_installed_program(folder: str) -> bool:
+    return os.path.isdir(os.path.join(folder, "lib", "app")) or os.path.isdir(
+        os.path.join(folder, "app")
+    )
 
 
 def _is_installation(folder: str) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import sys
 from collections.abc import Callable
 
 from metricshub_apikey.errors import PasswordError
+from metricshub_apikey.files.text import decode
 from metricshub_apikey.pkcs12.kdf import Passwords
 
 from .keystore import STOCK_PASSWORDS
@@ -37,10 +39,10 @@ def read_passwords(file: str | None, warn: Callable[[str], None]) -> Passwords:
     except OSError as error:
         raise PasswordError(f"{name} cannot be read: {error.strerror}.") from error
     try:
-        password = line.decode()
-    except UnicodeDecodeError:
+        password = line_text(line)
+    except PasswordError:
         raise PasswordError(f"The password in {name} is not UTF-8.") from None
-    if not password or len(line) > MAX_SIZE or "\0" in password:
+    if not password or len(password.encode()) > MAX_SIZE or "\0" in password:
         raise PasswordError(f"The first line of {name} is not a password.")
     return Passwords(password, password)
 
@@ -51,4 +53,11 @@ def _first_line(file: str, warn: Callable[[str], None]) -> bytes:
         mode = os.fstat(descriptor).st_mode
         if file != STANDARD_INPUT and sys.platform != "win32" and mode & stat.S_IROTH:
             warn(f"{file} holds a password, and everybody may read it: chmod 600 it.")
-        return stream.readline(MAX_SIZE + 2).rstrip(b"\r\n")
+        return stream.readline(MAX_SIZE + 2)
+
+
+def line_text(line: bytes) -> str:
+    """Return the text of a line as `readline` returns it, without its end; raises PasswordError."""
+    if line.startswith(codecs.BOM_UTF16_LE) and line.endswith(b"\n"):
+        line += b"\0"  # the other half of the newline
+    return decode(line, "It", PasswordError).rstrip("\r\n")

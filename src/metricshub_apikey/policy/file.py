@@ -17,7 +17,7 @@ from datetime import timedelta
 
 from metricshub_apikey.errors import InvalidArgumentError, KeystoreError, PolicyError
 from metricshub_apikey.files import ownership
-from metricshub_apikey.files.reading import read
+from metricshub_apikey.files.reading import is_in_use, read
 from metricshub_apikey.files.text import decode
 from metricshub_apikey.formats.toml_value import Value
 from metricshub_apikey.keys.durations import parse_duration
@@ -75,6 +75,8 @@ def load(path: str) -> Policy:
     except KeystoreError as error:
         raise PolicyError(error.message) from error
     except PermissionError as error:
+        if is_in_use(error):
+            raise PolicyError(f"{path} is in use by another program.") from error
         hint = ownership.access_hint(path)
         raise PolicyError(f"Access denied to {path}.", hint=hint) from error
     except OSError as error:

