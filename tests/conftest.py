@@ -16,10 +16,11 @@ import pytest
 
 from metricshub_apikey import ApiKeys, Policy
 from metricshub_apikey.keystore.keystore import Keystore
+from places import VECTORS
 from ruled import RuledKeys
 from warm import WarmCommand
 
-pytest.register_assert_rewrite("gateway_checks", "proxies", "servers")
+pytest.register_assert_rewrite("gateway_checks", "proxies", "servers", "shell")
 pytest_plugins = ["stock"]
 
 # What is in that folder runs on Windows only: `windows/in_wine.py` runs it there.
@@ -128,6 +129,14 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 def keystore(tmp_path: Path) -> Path:
     """Return the path of a keystore that does not exist yet."""
     return tmp_path / "security" / "metricshub-keystore.p12"
+
+
+@pytest.fixture
+def java_keystore(keystore: Path) -> Path:
+    """Return a keystore that a JDK wrote: three keys, the last one expired, and other entries."""
+    keystore.parent.mkdir()
+    shutil.copy(VECTORS / "jdk17.0.15-mixed.p12", keystore)
+    return keystore
 
 
 @pytest.fixture

@@ -517,7 +517,7 @@ def test_a_strangers_file_is_refused(used: ActivityLog) -> None:
     give(SOMEBODY, used.path)
     before = shape(used)
     error = refused(lambda: used.record([event("new")]))
-    assert error.message == f"{used.path} belongs to somebody else."
+    assert error.message == f"{used.path} belongs to another user."
     assert shape(used) == before
     give(SERVICE, directory(used))
     refused(lambda: used.record([event("new")]))

@@ -152,7 +152,7 @@ def test_a_second_rotation(run: Run, registry: ApiKeys, keystore: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(
         rf"Error: The API key 'web' has just been rotated: its old key works until {TIME}\.\n"
-        "Hint: Once nobody uses the old key, end it: apikey rotate web --finish\n",
+        "Hint: Once the old key is no longer used, end it: apikey rotate web --finish\n",
         done.stderr,
     )
     assert document(run("rotate", "web", "-o", "json").stderr)["error"]["code"] == (
@@ -333,7 +333,7 @@ def test_finish_warns_of_an_unused_key(run: Run, registry: ApiKeys, keystore: Pa
         run("rotate", "web", "--finish"),
         0,
         "The old key 'web.prev' has been removed.\n",
-        "Warning: Nobody has recorded a use of the new key of 'web'.\n",
+        "Warning: No use of the new key is recorded for 'web'.\n",
     )
     new = run("rotate", "web", "-q").stdout.strip()
     log = ActivityLog(path_beside(str(keystore)))
@@ -355,7 +355,7 @@ def test_finish_for_scripts(run: Run, registry: ApiKeys, keystore: Path) -> None
     assert document(done.stdout) == {
         "keystore": str(keystore),
         "finished": "web.prev",
-        "notes": ["Nobody has recorded a use of the new key of 'web'."],
+        "notes": ["No use of the new key is recorded for 'web'."],
     }
     run("rotate", "web")
     done = run("rotate", "web", "--finish", "-q")

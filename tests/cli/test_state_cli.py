@@ -124,7 +124,7 @@ def test_every_command_that_tells_of_uses(server: Redis, key: str, run: Run) -> 
             use(server, new)
         done = run("rotate", alias, "--finish", *option)
         assert done.returncode == 0
-        assert ("Nobody has recorded a use" in done.stderr) != used
+        assert ("No use of the new key is recorded" in done.stderr) != used
 
 
 @pytest.mark.usefixtures("client")

@@ -152,6 +152,7 @@ def test_the_whole_life_of_a_key(page: Page, keystore: Path, run: Run, stock: St
     assert len({event["actor"] for event in events}) == 1
 
 
+@pytest.mark.slow
 def test_what_the_shell_does_appears(page: Page, run: Run) -> None:
     """Within five seconds, and the focus stays where it is."""
     create(page, "first")
@@ -195,6 +196,7 @@ def test_the_keyboard_alone_does_everything(page: Page, keystore: Path) -> None:
     assert ApiKeys(keystore).list() == ()
 
 
+@pytest.mark.slow
 def test_an_error_stands_beside_its_field(page: Page) -> None:
     """The focus goes there, and nothing that was typed is lost."""
     create(page, "ci")
@@ -211,6 +213,7 @@ def test_an_error_stands_beside_its_field(page: Page) -> None:
     assert page.is_checked("input[value=reader]")
 
 
+@pytest.mark.slow
 def test_a_keystore_in_trouble_says_so(page: Page, keystore: Path) -> None:
     """What was typed stays, what was shown too; it comes back by itself."""
     create(page, "ci")
@@ -232,6 +235,7 @@ def test_a_keystore_in_trouble_says_so(page: Page, keystore: Path) -> None:
     page.wait_for_selector("#secret")
 
 
+@pytest.mark.slow
 def test_a_session_that_ends_loses_nothing(page: Page) -> None:
     """The sign-in lies over the open dialog."""
     page.click("[data-k=create]")
@@ -246,6 +250,7 @@ def test_a_session_that_ends_loses_nothing(page: Page) -> None:
     assert page.input_value("#f-name") == "typed"
 
 
+@pytest.mark.slow
 def test_a_link_works_once_and_leaves_no_trace(
     page: Page, browser: Browser, console: Running
 ) -> None:
@@ -272,6 +277,7 @@ def odd_key(keystore: Path, odd: str) -> None:
     Keystore(keystore).update(plant, create=True)
 
 
+@pytest.mark.slow
 def test_no_text_becomes_a_script(browser: Browser, console: Running, keystore: Path) -> None:
     """Alias, description, labels, roles, account, maker and actor, in every view and dialog."""
     odds = [
@@ -336,6 +342,7 @@ class Hostile(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@pytest.mark.slow
 def test_another_page_on_this_host_sees_nothing(
     browser: Browser, console: Running, keystore: Path
 ) -> None:
@@ -374,6 +381,7 @@ STATES: dict[str, Callable[[Any], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(browser: Browser, console: Running, run: Run, scheme: str) -> None:
     """In every state, wide and narrow; and nothing is wider than the window at 320 pixels."""
@@ -401,6 +409,7 @@ def test_axe_finds_nothing(browser: Browser, console: Running, run: Run, scheme:
                 page.click("[data-k='nav|keys']")
 
 
+@pytest.mark.slow
 def test_the_users_of_metricshub_sign_in(
     browser: Browser, keystore: Path, environment: dict[str, str]
 ) -> None:
@@ -451,6 +460,7 @@ https://localhost:{port} {{
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nginx", "caddy"])
 def test_behind_a_proxy_with_tls(
     name: str, browser: Browser, keystore: Path, environment: dict[str, str], tmp_path: Path

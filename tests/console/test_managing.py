@@ -113,6 +113,15 @@ def test_a_key_that_has_ended_manages_nothing(fleet: Fleet) -> None:
     assert fleet.ask("manager", "GET") == 401
 
 
+def test_a_key_that_is_suspended_manages_nothing(fleet: Fleet) -> None:
+    """The page and the gateway refuse the same keys; once it is resumed it manages again."""
+    manager = f"/v1/keys/{segment('manager')}"
+    assert fleet.shell.ask("POST", f"{manager}/suspension").status == 204
+    assert fleet.ask("manager", "GET") == 401
+    assert fleet.shell.ask("DELETE", f"{manager}/suspension").status == 204
+    assert fleet.ask("manager", "GET") == 200
+
+
 def test_a_managing_key_keeps_its_networks(fleet: Fleet) -> None:
     """A role that is for another network manages nothing here."""
     here = POLICY.replace("[roles.lister]", '[roles.lister]\nnetworks = ["127.0.0.0/8"]')

@@ -102,7 +102,14 @@ LIST = "keys:\n  - alias: new\n  - alias: old\n    description: changed\n"
 CHANGED = ("not-confirmed", "key-not-delivered", "output-failed")
 """The codes of errors after which the keystore is the new one."""
 
-EACH = pytest.mark.parametrize("bench", COMMANDS, indirect=True)
+EACH = pytest.mark.parametrize(
+    "bench",
+    [
+        pytest.param(name, marks=() if name == "revoke" else pytest.mark.slow, id=name)
+        for name in COMMANDS
+    ],
+    indirect=True,
+)
 
 
 def needs(tool: str) -> None:
@@ -294,6 +301,7 @@ def test_an_error_at_any_call_changes_nothing(bench: Bench) -> None:
     assert hit >= {"openat", "write", "fsync", "renameat2", "flock"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bench", ["rotate"], indirect=True)
 def test_a_record_that_fails(bench: Bench) -> None:
     """Whatever happens to the record, the key is handed out, and at most one warning says so."""
@@ -311,6 +319,7 @@ def test_a_record_that_fails(bench: Bench) -> None:
     assert noted >= {"openat", "faccessat2", "pread64", "pwrite64", "fdatasync"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bench", ["rotate"], indirect=True)
 def test_killed_while_recording(bench: Bench) -> None:
     """Killed after the keystore was changed, the command has changed it; the next one works."""

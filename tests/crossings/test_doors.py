@@ -122,6 +122,7 @@ def tomcat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
 
 
+@pytest.mark.slow
 def test_paths_as_tomcat_reads_them(stage: Stage, name: str, tomcat: int, tmp_path: Path) -> None:
     """However a path is written, Tomcat shows nothing that the role does not allow."""
     behind = dataclasses.replace(stage, plain=tomcat)

@@ -375,6 +375,7 @@ BOMBS: dict[str, tuple[File, int | None]] = {
 """Each with the exit code of `list`; None where either is right, as long as it is cheap."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bomb", cases(BOMBS))
 def test_bombs(
     launcher: Launcher,
@@ -412,6 +413,7 @@ WRITTEN_BOMBS: dict[str, File] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", cases(WRITTEN_BOMBS))
 def test_bombs_are_written_cheaply(
     launcher: Launcher,

@@ -193,6 +193,7 @@ def test_an_odd_entry_stops_a_stock_server_but_not_us(
     assert stock.ask("find", keystore, last) == ["accepted last"]
 
 
+@pytest.mark.slow
 def test_alternating_writers_for_hundreds_of_rounds(stock: Stock, run: Run, keystore: Path) -> None:
     """
     Whoever writes next, Java or we, finds what the other left, over hundreds of rounds.

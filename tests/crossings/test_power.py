@@ -123,6 +123,7 @@ def modifying(window: list[Call]) -> list[Call]:
     return [call for call in window[first:] if call.name in MODIFYING]
 
 
+@pytest.mark.slow
 def test_a_cut_at_any_call(
     disk: mounts.Disk, file: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:

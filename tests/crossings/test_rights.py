@@ -411,7 +411,7 @@ def test_a_sticky_directory(run: Run, file: Path, foreign: str) -> None:
     give(ORDINARY_USER, file if foreign == "keystore" else lock_of(file))
     before = shape(file.parent)
     error, hint = refused(run(*REVOKE, "--keystore", file))
-    assert "it or its lock file belongs to somebody else" in error
+    assert "it or its lock file belongs to another user" in error
     assert hint == "Hint: Keep the keystore in a directory of its own."
     assert shape(file.parent) == before
 
@@ -426,7 +426,7 @@ def test_the_directory_of_somebody_else(run: Run, file: Path) -> None:
         change = run(*CREATE, "--keystore", file, command=command)
         if command == COMMAND:
             error, hint = refused(change)
-            assert error.endswith(" is not changed: its directory belongs to somebody else.")
+            assert error.endswith(" is not changed: its directory belongs to another user.")
             assert str(file.parent) in hint
         else:
             refused(change)
@@ -460,7 +460,7 @@ def test_a_stranger_s_link_to_root_s_keystore(run: Run, file: Path, public: Path
     before = shape(file.parent)
     for command in (CREATE, REVOKE):
         error, hint = refused(run(*command, "--keystore", link))
-        assert error.startswith(f"Error: {link} is not changed: it is a link of somebody else's")
+        assert error.startswith(f"Error: {link} is not changed: it is another user's link")
         assert str(file) in hint
     assert shape(file.parent) == before
 

@@ -358,6 +358,7 @@ PARTS = {signal.SIGTERM: (0, 1), signal.SIGINT: (0, 3), signal.SIGHUP: (1, 3)}
 """Of the window's calls, where each signal starts and its step: they share one handler."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_at_each_call_of_the_write(
     window: list[faults.Call],

@@ -60,6 +60,7 @@ def test_a_stock_writer_on_a_full_disk_leaves_a_broken_keystore(
             Keystore(keystore).read()
 
 
+@pytest.mark.slow
 def test_simultaneous_stock_writers_lose_keys(stock: Stock, keystore: Path) -> None:
     """Of twenty keys created at the same time by the stock writer, not all survive."""
     keystore.parent.mkdir()

@@ -211,6 +211,7 @@ def parse(result: subprocess.CompletedProcess[str]) -> list[object]:
     return parsed
 
 
+@pytest.mark.slow
 def test_two_first_starts(
     first_start: tuple[Project, Starts],
 ) -> None:
@@ -447,6 +448,7 @@ def test_uv(project: Project, tmp_path: Path) -> None:
     assert not list(project.venv.glob("lib/python*/site-packages/pip"))
 
 
+@pytest.mark.slow
 def test_uv_fails(project: Project, first_start: tuple[Project, Starts], tmp_path: Path) -> None:
     """A uv that cannot install, behind a proxy that only pip knows, is said; pip does it."""
     project.borrow(first_start[0].venv)
@@ -497,6 +499,7 @@ def read_only(project: Project) -> Iterator[Project]:
         folder.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_read_only_project(
     read_only: Project, powerless: list[str], first_start: tuple[Project, Starts]
 ) -> None:

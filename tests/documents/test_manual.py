@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -23,8 +24,8 @@ from metricshub_apikey.cli.main import apikey
 from metricshub_apikey.keys import fingerprint
 from metricshub_apikey.keys.document import KEY_FIELDS
 from metricshub_apikey.keystore import location as paths
+from metricshub_apikey.policy import acceptance, state
 from metricshub_apikey.policy import file as policy_file
-from metricshub_apikey.policy import state
 from metricshub_apikey.policy import templates as policy_templates
 from metricshub_apikey.registry import manifest, verification
 from places import PROJECT
@@ -277,7 +278,8 @@ def test_the_reasons_of_verify_are_in_the_page() -> None:
     source = Path(verification.__file__).read_text(encoding="utf-8")
     reasons = set(re.findall(r'Verdict\(\s*"([\w-]+)"', source))
 
-    assert quoted(json_items()["verify"]) == reasons | set(verification.ENDED_BY.values())
+    reasons |= {*get_args(acceptance.Refusal), *verification.ENDED_BY.values()}
+    assert quoted(json_items()["verify"]) == reasons
 
 
 def test_the_actions_of_the_log_are_in_the_page() -> None:

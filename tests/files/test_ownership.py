@@ -108,7 +108,7 @@ def test_a_sticky_directory_with_foreign_files(file: Path, name: str) -> None:
     file.with_name(name).touch()
     os.chown(file.with_name(name), SOMEBODY, SOMEBODY)
     error = refused(file)
-    assert "it or its lock file belongs to somebody else" in error.message
+    assert "it or its lock file belongs to another user" in error.message
     assert error.hint == "Keep the keystore in a directory of its own."
 
 
@@ -127,7 +127,7 @@ def test_the_directory_of_somebody_else(file: Path) -> None:
     """Who owns the directory can swap the file: it must be root, the caller or its owner."""
     os.chown(file.parent, SOMEBODY, SOMEBODY)
     error = refused(file)
-    assert error.message == f"{file} is not changed: its directory belongs to somebody else."
+    assert error.message == f"{file} is not changed: its directory belongs to another user."
     assert error.hint == f"Give the directory to the keystore's owner: chown … {file.parent}"
     os.chown(file, SOMEBODY, SOMEBODY)
     check(file)

@@ -26,12 +26,11 @@ from metricshub_apikey.http.asgi import Header
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keystore.keystore import Keystore
+from metricshub_apikey.policy.acceptance import LONGEST_TOKEN
 from metricshub_apikey.policy.location import FILE_NAME
 from metricshub_apikey.policy.permission import normalise
 from metricshub_apikey.policy.rules import RateLimit
 from ruled import RuledKeys
-
-LONGEST_TOKEN = 4_096
 
 POLICY = """
 [roles.public]

@@ -250,7 +250,7 @@ def test_normal_paths(target: str, path: str) -> None:
 START = "does not start with a slash"
 CHARACTER = "has a character that no path has, or a broken escape"
 AMBIGUOUS = "is ambiguous: it has an empty or a dot segment, or an escaped slash"
-NOT_UTF8 = "has escapes that are no UTF-8"
+NOT_UTF8 = "has escapes that are not UTF-8"
 
 
 @pytest.mark.parametrize(

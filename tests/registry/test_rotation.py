@@ -257,7 +257,9 @@ def test_nobody_knows_when_it_was_created(bench: Bench, keystore: Path) -> None:
     put(keystore, "web", b"key-1234__2999-01-01T00:00:00", dated=False)
     assert bench.registry.get("web").created_at is None
     before = keystore.read_bytes()
-    with pytest.raises(wrong.InvalidArgumentError, match="Nobody recorded when 'web' was created"):
+    with pytest.raises(
+        wrong.InvalidArgumentError, match="It is not recorded when 'web' was created"
+    ):
         bench.registry.rotate("web")
     assert keystore.read_bytes() == before
     done = bench.registry.rotate("web", expires_on=bench.end(DAY))

@@ -98,24 +98,24 @@ def test_where_the_key_is(line: str) -> None:
     [
         ("", ""),
         ("Bearer ", ""),
-        ("Bearer", "Bearer"),
+        ("Bearer", ""),
         ("Bearerabc", "Bearerabc"),
         ("Authorization: Basic dTpw", "Basic dTpw"),
-        ("Bearer a b", "a b"),
-        ("Bearer Bearer x", "Bearer x"),
+        ("Bearer a b", "Bearer a b"),
+        ("Bearer Bearer x", "Bearer Bearer x"),
         ("X-Api-Key: abcd", "X-Api-Key: abcd"),
     ],
 )
 def test_what_else_is_there(line: str, token: str) -> None:
-    """Only one name and one scheme are taken off; the rest is for the decision."""
+    """What is not one token stays as it is, but for the header's name: the decision names it."""
     assert token_in(line) == token
 
 
 @examples(100)
-@given(st.text(max_size=60))
+@given(st.text(st.characters(exclude_categories=("C", "Z")), max_size=60))
 def test_a_header_around_any_token(token: str) -> None:
-    """What is put into a header comes out of it, but for the white space at its ends."""
-    assert token_in(f"Authorization: Bearer {token}") == token.strip()
+    """What is put into a header comes out of it."""
+    assert token_in(f"Authorization: Bearer {token}") == token
 
 
 def test_a_header_that_would_take_long() -> None:

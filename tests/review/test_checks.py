@@ -348,7 +348,7 @@ def test_a_pipe(run: Run, registry: ApiKeys, keystore: Path) -> None:
         put(keystore, alias, b"key__never")
     assert run("check", "--timezone", "UTC").stdout.splitlines() == [
         "ok        The keystore opens: 4 entries, 4 of them API keys.",
-        "ok        Nobody else can replace the file.",
+        "ok        No other user can replace the file.",
         "critical  The file has mode 0666: others may read or change it.",
         "          Take those rights away: apikey check --fix",
         *_folded(f"critical  {', '.join(aliases)} cannot be read: a stock server refuses"),
@@ -434,7 +434,7 @@ DAMAGED = "cannot be opened: the password is wrong or the file is damaged."
         (b"hello", "is not a PKCS#12 keystore."),
         (
             (VECTORS / "jdk17.0.15-mac-none.p12").read_bytes(),
-            "has no MAC: anybody could have forged its entries.",
+            "has no MAC: its entries may be forged.",
         ),
     ],
     ids=["truncated", "empty", "damaged", "a text", "without MAC"],

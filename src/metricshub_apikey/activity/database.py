@@ -212,7 +212,7 @@ def _check_file(path: str, right: int) -> None:
         return
     trusted = {0, os.geteuid(), os.stat(os.path.dirname(path)).st_uid}
     if right == os.W_OK and status.st_uid not in trusted:
-        raise ActivityError(f"{path} belongs to somebody else.", hint=PLANTED)
+        raise ActivityError(f"{path} belongs to another user.", hint=PLANTED)
     # SQLite would open what it may not write to for reading, and leave files behind.
     if not os.access(path, right, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError

@@ -26,7 +26,7 @@ Query = Mapping[str, list[str]]
 
 
 def parse(raw: bytes) -> dict[str, list[str]]:
-    """Return the parameters of a query; raises Problem 400 where it is none."""
+    """Return the parameters of a query; raises Problem 400 where it cannot be read."""
     try:
         text = raw.decode("ascii")
         return parse_qs(

@@ -11,6 +11,7 @@ from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.pkcs12.bag import fold
+from metricshub_apikey.policy import acceptance
 from metricshub_apikey.policy.rules import Policy
 from metricshub_apikey.policy.window import Window
 
@@ -142,7 +143,7 @@ class Signing:
                 return Caller.person(holder, seconds)
             self.sessions.close(token)
         key = known.by_fingerprint.get(fingerprint(token))
-        if key is None or key.expired(self._moment()):
+        if key is None or acceptance.refusal_of(key, self._moment()) is not None:
             raise not_signed_in("The token is not valid, or no longer.")
         return self._key_caller(key, known, address)
 
@@ -182,11 +183,10 @@ class Signing:
 
 def token_in(authorization: str | None) -> str:
     """Return the bearer token of a header; raises Problem 401 where there is none."""
-    scheme, _, token = (authorization or "").partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token:
+    token = acceptance.token_in((authorization or "").encode("latin-1", "replace"))
+    if not token:
         raise not_signed_in("This needs a token: Authorization: Bearer.")
-    return token
+    return token.decode("latin-1")
 
 
 def not_signed_in(sentence: str) -> Problem:

@@ -2,8 +2,8 @@
 Asking the kernel whether another program has a file open for writing, and holding such a one off.
 
 A program that is no part of this project takes no lock of ours. But while we hold a lease on a file
-(`man 2 fcntl`, F_SETLEASE), the kernel lets nobody open it for writing: whoever tries waits, before
-anything is truncated, until the lease is given up, and we are told.
+(`man 2 fcntl`, F_SETLEASE), the kernel lets no other program open it for writing: one that tries
+waits, before anything is truncated, until the lease is given up, and we are told.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def check_directory(path: str, *others: str) -> None:
         if any(status and status.st_uid != os.geteuid() for status in found):
             raise UnsafeLocationError(
                 f"{path} is not changed: everybody may write to its directory, and it or its lock "
-                "file belongs to somebody else.",
+                "file belongs to another user.",
                 hint="Keep the keystore in a directory of its own.",
             )
     trusted = {0, os.geteuid()}
@@ -72,7 +72,7 @@ def check_directory(path: str, *others: str) -> None:
         trusted.add(file.st_uid)
     if directory.st_uid not in trusted and (file is not None or not _is_root()):
         raise UnsafeLocationError(
-            f"{path} is not changed: its directory belongs to somebody else.",
+            f"{path} is not changed: its directory belongs to another user.",
             hint=f"Give the directory to the keystore's owner: chown … {name}",
         )
 
@@ -95,8 +95,7 @@ def check_link(named: str, path: str) -> None:
     target = stat_if_there(path)
     if link.st_uid not in {0, os.geteuid(), target.st_uid if target else 0}:
         raise UnsafeLocationError(
-            f"{named} is not changed: it is a link of somebody else's to a file that is not "
-            "theirs.",
+            f"{named} is not changed: it is another user's link to a file that is not theirs.",
             hint=f"Find out who made the link, or name the file itself: {path}",
         )
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import quote
 
 from metricshub_apikey.http.asgi import Header
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.keys.expiry import wall_seconds
+from metricshub_apikey.policy import acceptance
 from metricshub_apikey.policy.access import Access
 from metricshub_apikey.policy.rules import Policy
 
-NEVER = float("inf")
 PRINTED = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"
 
 
@@ -80,7 +78,7 @@ class Credential:
         self.fingerprint = self.digest.hex()
         self.identity = Identity(key.alias, key.principal, key.metadata.roles)
         self.suspended = key.suspended
-        self.expires = _seconds(key.expires_on)
+        self.expires = acceptance.ends(key)
         self.roles = _roles(self.identity.roles, policy)
         self.networked = any(role.networks is not None for role in self.roles or ())
         self.limit = policy.limit_of(self.identity.roles)
@@ -90,10 +88,6 @@ class Credential:
     def __repr__(self) -> str:
         """Show no secret."""
         return f"Credential({self.identity.alias!r})"
-
-
-def _seconds(expires_on: datetime | None) -> float:
-    return NEVER if expires_on is None else wall_seconds(expires_on)
 
 
 def _roles(names: tuple[str, ...], policy: Policy) -> tuple[Access, ...] | None:

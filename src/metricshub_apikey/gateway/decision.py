@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.http.asgi import Header
 from metricshub_apikey.keys.prefixed import is_intact
+from metricshub_apikey.policy import acceptance
 from metricshub_apikey.policy.access import WRONG_TOOL, client_address, refusal
 from metricshub_apikey.policy.permission import normalise
 from metricshub_apikey.policy.rules import RateLimit
@@ -26,8 +27,6 @@ from .mcp import UNSEEN, Message, error
 if TYPE_CHECKING:
     from metricshub_apikey.policy.access import IpAddress, IpNetwork
 
-SCHEME = b"bearer"
-LONGEST_TOKEN = 4_096
 CHALLENGE = b'Bearer realm="apikey"'
 
 
@@ -168,19 +167,13 @@ DISCOVERY = re.compile(
 
 
 def token_in(authorization: list[bytes]) -> bytes | Answer:
-    """
-    Return the token in the Authorization headers, or the answer where there is none.
-
-    Clients send `Bearer <key>` (RFC 6750), the scheme in any case, and the bare key.
-    """
+    """Return the token in the Authorization headers, or the answer where there is none."""
     if len(authorization) != 1:
         return MALFORMED if authorization else NO_KEY
-    parts = authorization[0].split(None, 2)
-    if parts and parts[0].lower() == SCHEME:
-        del parts[0]
-    if not parts:
-        return NO_KEY
-    return parts[0] if len(parts) == 1 and len(parts[0]) <= LONGEST_TOKEN else MALFORMED
+    token = acceptance.token_in(authorization[0])
+    if token is None:
+        return MALFORMED
+    return token or NO_KEY
 
 
 class Gate:
@@ -285,10 +278,11 @@ class Gate:
         credential = self._keyring.find(token)
         if credential is None:
             return self._unknown(token)
-        if credential.suspended:
-            return INVALID._replace(reason="suspended", identity=credential.identity)
-        if credential.expires <= wall:
-            return INVALID._replace(reason="expired", identity=credential.identity)
+        reason = acceptance.refusal(
+            suspended=credential.suspended, ends=credential.expires, wall=wall
+        )
+        if reason is not None:
+            return INVALID._replace(reason=reason, identity=credential.identity)
         return credential
 
     def _unfit(self, request: Request, credential: Credential, snapshot: Snapshot) -> Answer | None:

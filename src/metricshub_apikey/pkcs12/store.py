@@ -109,7 +109,7 @@ class Store:
         keys = keys or KeyDerivation()
         safe, at, end = open_pfx(data)
         if at == end:
-            raise UnsupportedFormatError("has no MAC: anybody could have forged its entries")
+            raise UnsupportedFormatError("has no MAC: its entries may be forged")
         body, stop = der.enter_last(data, at, end, der.SEQUENCE)
         seal = mac.parse_mac(data, body, stop)
         mac.verify(seal, safe, passwords.store.reveal(), keys)

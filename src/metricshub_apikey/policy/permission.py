@@ -212,5 +212,5 @@ def _check_encoding(path: str) -> None:
             bytes.fromhex(run.replace("%", "")).decode()
     except UnicodeDecodeError:
         raise InvalidArgumentError(
-            "The path of the request has escapes that are no UTF-8."
+            "The path of the request has escapes that are not UTF-8."
         ) from None

@@ -114,5 +114,5 @@ def undelivered(alias: str) -> Iterator[None]:
     try:
         yield
     except NotConfirmedError as error:
-        hint = f"Check the disk. Nobody got the key: revoke '{alias}', then create it again."
+        hint = f"Check the disk. The key was not shown: revoke '{alias}', then create it again."
         raise NotConfirmedError(error.message, hint=hint) from error

@@ -179,7 +179,7 @@ def require_rotatable(store: Store, key: ApiKey, *, now: Moment) -> None:
         until = f" until {text(previous.expires_on)}" if previous.expires_on else ""
         raise RotationPendingError(
             f"The API key '{key.alias}' has just been rotated: its old key works{until}.",
-            hint=f"Once nobody uses the old key, end it: apikey rotate {key.alias} --finish",
+            hint=f"Once the old key is no longer used, end it: apikey rotate {key.alias} --finish",
         )
 
 
@@ -213,7 +213,8 @@ def next_expiry(
         length = policy.default_lifetime
     elif length is None:
         raise InvalidArgumentError(
-            f"Nobody recorded when '{key.alias}' was created; say how long the new key shall live."
+            f"It is not recorded when '{key.alias}' was created.",
+            hint="Say how long the new key shall live.",
         )
     return None if length is None else _fresh(now, length)
 

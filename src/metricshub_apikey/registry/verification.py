@@ -17,11 +17,11 @@ from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import Moment, text, to_local
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.prefixed import is_intact
-from metricshub_apikey.policy import permission
+from metricshub_apikey.policy import acceptance, permission
 from metricshub_apikey.policy.rules import Policy
 from metricshub_apikey.secret import Secret
 
-SCHEME = re.compile(r"\s*(?:authorization\s*:)?\s*(?:bearer\s+)?", re.IGNORECASE)
+NAME = re.compile(r"\s*authorization\s*:", re.IGNORECASE)
 LIKE_A_KEY = re.compile(r"[!-~]{4,512}")
 
 ENDED_BY = {"revoke": "revoked", "prune": "revoked", "rotate": "rotated", "finish": "rotated"}
@@ -66,7 +66,10 @@ class Demand(NamedTuple):
 
 def token_in(line: str) -> str:
     """Return the key in an `Authorization` header line, with or without its name and scheme."""
-    return SCHEME.sub("", line, count=1).strip()
+    name = NAME.match(line)
+    value = line[name.end() if name else 0 :].strip()
+    token = acceptance.token_in(value.encode("utf-8", "surrogateescape"))
+    return value if token is None else token.decode("utf-8", "surrogateescape")
 
 
 def verify(
@@ -95,10 +98,10 @@ def verify(
             found = key
     if found is None:
         return _absent(token, history, now)
-    if found.suspended:
-        return Verdict("suspended", "suspended", found)
-    if found.expires_on is not None and found.expired(now):
-        return Verdict("expired", f"expired since {text(found.expires_on)}", found)
+    reason = acceptance.refusal_of(found, now)
+    if reason is not None:
+        ended = not found.suspended and found.expires_on
+        return Verdict(reason, f"expired since {text(ended)}" if ended else reason, found)
     return _allowed(found, policy, demand) or Verdict("accepted", "accepted", found)
 
 

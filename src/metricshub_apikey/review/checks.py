@@ -111,7 +111,7 @@ def _check_owners(path: str) -> Iterator[Finding]:
     except UnsafeLocationError as error:
         yield Finding("directory", Severity.CRITICAL, error.message, error.hint)
     else:
-        yield Finding("directory", Severity.OK, "Nobody else can replace the file.")
+        yield Finding("directory", Severity.OK, "No other user can replace the file.")
     yield _check_mode(path)
 
 
@@ -257,7 +257,7 @@ def check_use(keys: Iterable[ApiKey], usage: Usage, *, now: datetime) -> Iterato
     idle = tuple(key.alias for key in keys if not key.suspended and usage.unused(key, since=since))
     if idle:
         sentence = f"{_some(idle)}: not used for {UNUSED_FOR.days} days."
-        yield Finding("unused", Severity.WARNING, sentence, "Revoke what nobody needs.", idle)
+        yield Finding("unused", Severity.WARNING, sentence, "Revoke what is not needed.", idle)
     elif usage.since is not None:
         yield Finding("unused", Severity.OK, f"No key lay idle for {UNUSED_FOR.days} days.")
 

@@ -177,6 +177,6 @@ def _rotate(
 def _finish(session: Session, alias: str) -> None:
     old, new = session.keys.finish(alias)
     if new is not None and session.usage.of(new) is None:
-        session.out.warn(f"Nobody has recorded a use of the new key of '{new.alias}'.")
+        session.out.warn(f"No use of the new key is recorded for '{new.alias}'.")
     finished = Finished(old.alias, session.location.path)
     session.out.show(finished, done="The old key has been removed")

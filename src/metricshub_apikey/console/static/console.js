@@ -1132,7 +1132,7 @@ function usedNote(key) {
 /** @param {Key} key */
 function finishDialog(key) {
   const name = key.alias.slice(0, -5);
-  const box = dialog("finish", `End the old key of ${name}?`, "Whoever still sends it is refused from the next request on. This cannot be undone.");
+  const box = dialog("finish", `End the old key of ${name}?`, "Requests with it are refused from now on. This cannot be undone.");
   let force = "";
   const button = h("button.danger.send", null, "End the old key");
   box.fill([usedNote(key)], [cancel(box), button], async () => {

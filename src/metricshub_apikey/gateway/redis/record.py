@@ -62,5 +62,5 @@ class RedisRecord:
         try:
             return datetime.fromtimestamp(float(seconds), UTC)
         except (ValueError, OverflowError, OSError) as error:
-            damaged = f"The state at {self._address} is damaged: there is a time that is none."
+            damaged = f"The state at {self._address} is damaged: a time in it cannot be read."
             raise ActivityError(damaged) from error
