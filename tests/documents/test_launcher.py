@@ -566,12 +566,12 @@ def checks(project: Project) -> Path:
                 "ruff format --check .",
                 "mypy",
                 "mypy --platform win32 src",
-                "pytest -n 2",
+                "pytest -n 3",
             ],
         ),
         ([], "format", ["ruff check .", "ruff format --check ."]),
-        (["-k", "a b"], "nothing", ["pytest -n 2 -k a b"]),
-        (["-x"], "pytest", ["pytest -n 2 -x"]),
+        (["-k", "a b"], "nothing", ["pytest -n 3 -k a b"]),
+        (["-x"], "pytest", ["pytest -n 3 -x"]),
     ],
 )
 def test_bin_test(
