@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from clock import HERE, at
-from metricshub_apikey.cli.commands.list import Listing
+from metricshub_apikey.cli.commands.list import Listing, View
 from metricshub_apikey.cli.output import Form, Output
-from metricshub_apikey.cli.table import MOST_DRAWN
+from metricshub_apikey.cli.table import MOST_DRAWN, timeline
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import to_local
@@ -25,9 +25,9 @@ from metricshub_apikey.secret import UNREADABLE, Secret
 NOW = datetime(2030, 5, 6, 7, 8, 9, tzinfo=UTC)
 DAY = timedelta(days=1)
 SECRET = "eb47c2be-927f-495f-aa97-0ba0f60b8986"
-MASKED = "*" * 20 + "8986"
+MASKED = "…8986"
 
-DIM_RED, RED, YELLOW, PLAIN = "\x1b[2;31m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
+RED, GREEN, YELLOW, MAGENTA = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[35m"
 
 KEY = ApiKey(
     "ci-prod",
@@ -45,9 +45,9 @@ Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
 
 
-def listing(keys: list[ApiKey], usage: Usage = NOBODY_RECORDS) -> Listing:
-    """Return what `list --long` shows."""
-    return Listing(keys, now=at(NOW), usage=usage, keystore="k.p12", long=True, all_keys=True)
+def listing(keys: list[ApiKey], usage: Usage = NOBODY_RECORDS, view: View = View.LONG) -> Listing:
+    """Return what `list --long` shows, or another view."""
+    return Listing(keys, now=at(NOW), usage=usage, keystore="k.p12", view=view, all_keys=True)
 
 
 def draw(
@@ -57,64 +57,55 @@ def draw(
     *,
     color: bool = False,
     usage: Usage = NOBODY_RECORDS,
+    view: View = View.LONG,
 ) -> list[str]:
     """Return the lines of the table on a terminal of *width* columns."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
-        Output(Form.TEXT, color=color).show(listing(keys, usage))
+        Output(Form.TEXT, color=color).show(listing(keys, usage, view))
     return capsys.readouterr().out.splitlines()
 
 
 def test_wide(capsys: Capture) -> None:
-    """Where there is room, a key is a line."""
+    """A key is a line, with what is known of it."""
     heading, rule, key, stock = draw([KEY, STOCK], 200, capsys)
     assert re.split("  +", heading) == [
-        "Alias", "Key", "Roles", "Service account", "Created", "Created by", "Last used", "Expires",
+        "Alias", "Key", "Roles", "Account", "Created", "By", "Expires",
     ]  # fmt: skip
     assert set(rule) == {"─"}
     assert re.split("  +", key) == [
-        "ci-prod", MASKED, "alert-manager, metrics-writer", "ci", "2030-05-06",
-        "ann@build.example.com", "unknown", "2030-08-04, in 90 days",
+        "ci-prod", "…8986", "alert-manager, metrics-writer", "ci", "2030-05-06",
+        "ann@build.example.com", "2030-08-04, in 90 days",
     ]  # fmt: skip
-    assert re.split("  +", stock) == [
-        "stock", MASKED, "-", "-", "unknown", "unknown", "unknown", "never",
-    ]  # fmt: skip
+    assert re.split("  +", stock) == ["stock", "…8986", "-", "-", "unknown", "unknown", "never"]
 
 
 def test_eighty_columns(capsys: Capture) -> None:
-    """On a usual terminal columns share their room; dates and masks stay whole."""
+    """On a usual terminal only long cells go on in a second line; dates fall away."""
     assert draw([KEY, STOCK], 80, capsys) == [
-        "Alias                    Roles             Created",
-        "Key                      Service account   Created by       Last used Expires",
-        "─" * 80,
-        "ci-prod                  alert-manager,    2030-05-06       unknown   2030-08-04",
-        "********************8986 metrics-writer    ann@build.exampl           in 90 days",
-        "                         ci                e.com",
-        "stock                    -                 unknown          unknown   never",
-        "********************8986 -                 unknown",
+        "Alias    Key    Roles           Account  Created     By              Expires",
+        "────────────────────────────────────────────────────────────────────────────────",
+        "ci-prod  …8986  alert-manager,  ci       2030-05-06  ann@build.exam  in 90 days",
+        "                metrics-writer                       ple.com",
+        "stock    …8986  -               -        unknown     unknown         never",
     ]
 
 
-def test_sixty_columns(capsys: Capture) -> None:
-    """Where it is narrower still, a key is a block of its own."""
-    assert draw([KEY, STOCK], 60, capsys) == [
-        "Alias                         Created",
-        "Key                           Created by",
-        "Roles                         Last used",
-        "Service account               Expires",
-        "─" * 46,
-        "ci-prod                       2030-05-06",
-        "********************8986      ann@build.exampl",
-        "alert-manager, metrics-writer e.com",
-        "ci                            unknown",
-        "                              2030-08-04",
-        "                              in 90 days",
-        "",
-        "stock                         unknown",
-        "********************8986      unknown",
-        "-                             unknown",
-        "-                             never",
+def test_fifty_columns(capsys: Capture) -> None:
+    """Where it is narrower still, the table says what it leaves out."""
+    assert draw([KEY, STOCK], 50, capsys) == [
+        "Alias    Key    Roles                  Expires",
+        "──────────────────────────────────────────────────",
+        "ci-prod  …8986  alert-manager,         in 90 days",
+        "                metrics-writer",
+        "stock    …8986  -                      never",
+        "Left out for want of room: By, Created, Account.",
     ]
+
+
+def test_what_is_not_known_of_any_key_has_no_column(capsys: Capture) -> None:
+    """Empty columns fall away."""
+    assert draw([STOCK], 80, capsys)[0].split() == ["Alias", "Key", "Expires"]
 
 
 def ending(alias: str, end: timedelta, **others: str) -> ApiKey:
@@ -123,23 +114,54 @@ def ending(alias: str, end: timedelta, **others: str) -> ApiKey:
 
 
 KINDS = [
-    (STOCK, ""),
-    (ending("far", 31 * DAY), ""),
+    (STOCK, GREEN),
+    (ending("far", 31 * DAY), GREEN),
     (ending("soon", 30 * DAY), YELLOW),
-    (ending("dead", timedelta()), DIM_RED),
+    (ending("dead", timedelta()), RED),
+    (STOCK._replace(alias="held", suspended=True), MAGENTA),
     (KEY._replace(alias="bad", secret=UNREADABLE, expires_on=None, unreadable="why"), RED),
 ]
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_colours(capsys: Capture, width: int) -> None:
-    """Expired is dim red, a month from its end yellow, unreadable red; nothing else has colour."""
-    lines = draw([key for key, _ in KINDS], width, capsys, color=True)
+@pytest.mark.parametrize("view", [View.LONG, View.TIMELINE])
+def test_colours(capsys: Capture, width: int, view: View) -> None:
+    """The state has its colour, and nothing else of the row; an expired key is never green."""
+    lines = draw([key for key, _ in KINDS], width, capsys, color=True, view=view)
     for key, style in KINDS:
-        (line,) = (one for one in lines if key.alias in one)
-        assert re.findall(r"\x1b\[[0-9;]*m", line)[:1] == ([style] if style else []), line
+        (line,) = (one for one in lines if one.startswith(key.alias))
+        found = [one for one in re.findall(r"\x1b\[[0-9;]*m", line) if one != "\x1b[0m"]
+        assert set(found) == {style}, line
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in lines]
-    assert plain == draw([key for key, _ in KINDS], width, capsys)
+    assert plain == draw([key for key, _ in KINDS], width, capsys, view=view)
+
+
+def test_the_timeline(capsys: Capture) -> None:
+    """A bar is as long as its key lives within twelve months; months stand where they begin."""
+    keys = [ending("a", 182 * DAY), ending("b", 364 * DAY), STOCK, ending("dead", -DAY)]
+    assert draw(keys, 80, capsys, view=View.TIMELINE) == [
+        "Alias      Jun  Jul  Aug  Sep  Oct  Nov  Dec  Jan  Feb  Mar  Apr     Expires",
+        "a      ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━●                                in 182 days",
+        "b      ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━●   in 364 days",
+        "stock  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━▶  never",
+        "dead                                                                 1 day ago",
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    ends=st.lists(st.integers(-400, 4_000), min_size=1, max_size=6),
+    name=st.text(max_size=60),
+    width=st.integers(41, 200),
+)
+def test_any_timeline(ends: list[int], name: str, width: int) -> None:
+    """No line is too long, and of two keys the one that lives longer has no shorter bar."""
+    keys = [ending(name, days * DAY) for days in ends]
+    lines = timeline(keys, now=at(NOW), width=width).plain.split("\n")
+    assert max(map(cell_len, lines)) <= width
+    bars = [line.count("━") for line in lines[1:]]
+    for one, bar in zip(ends, bars, strict=True):
+        assert all(bar <= other for days, other in zip(ends, bars, strict=True) if days >= one)
 
 
 def test_the_option_wins_over_the_variable(capsys: Capture, monkeypatch: Patch) -> None:
@@ -198,7 +220,7 @@ def test_whatever_is_in_a_keystore(
     assert max(map(cell_len, lines)) <= width
     assert all(escape(line) == line for line in lines)
     assert sum(line.count(MASKED) for line in lines) >= 2
-    assert "2030-05-06" in "".join(lines)
+    assert "never" in "".join(lines)
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

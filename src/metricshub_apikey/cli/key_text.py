@@ -10,14 +10,15 @@ from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.durations import relative
 from metricshub_apikey.keys.expiry import Moment, has_come, text
 
-from .output import Output, green
+from .output import Output, green, red
 
 UNREADABLE_MASK = "*" * 8
 
 
 def line(key: ApiKey, now: Moment) -> str:
     """Return the line of `list` for one key."""
-    alias = green(escape(key.alias))
+    refused = key.unreadable is not None or key.expired(now)
+    alias = (red if refused else green)(escape(key.alias))
     if key.unreadable is not None:
         return f"{alias} {UNREADABLE_MASK} (Unreadable: {escape(key.unreadable)})"
     phrase = "Suspended" if key.suspended else expiry_phrase(key.expires_on, now)

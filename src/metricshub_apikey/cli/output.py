@@ -33,12 +33,17 @@ BATCH = 10_000
 PROGRESS_AFTER_SECONDS = 1.0
 UNLIMITED_WIDTH = 250
 
-GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
+GREEN, RED, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 
 
 def green(shown: str) -> str:
     """Colour a part of a result line; `Output` takes colours away where results have none."""
     return f"{GREEN}{shown}{PLAIN}"
+
+
+def red(shown: str) -> str:
+    """Colour what a server refuses, in the same way."""
+    return f"{RED}{shown}{PLAIN}"
 
 
 class Form(Enum):

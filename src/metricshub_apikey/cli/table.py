@@ -6,13 +6,13 @@ Text of a keystore reaches Rich as `Text`, escaped, so none of it is taken for m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from io import StringIO
 from typing import NamedTuple
 
 from rich import box
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +24,6 @@ from metricshub_apikey.keys.expiry import Moment, to_local
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.review.checks import Finding, Severity
 
-WIDE, NARROW = 160, 80
 MOST_DRAWN = 500
 """Rich takes most of a millisecond for a row; a longer table is laid out in plain lines."""
 
@@ -38,27 +37,41 @@ COLOURS = {
     Severity.UNKNOWN: "red",
 }
 
-UNBROKEN = ("Key", "Created", "Last used", "Expires")
-
 SOON = timedelta(days=30)
-UNKNOWN = "unknown"
+UNKNOWN, NONE = "unknown", "-"
 
 COLUMNS = (
-    "Alias", "Key", "Roles", "Service account", "Created", "Created by", "Last used", "Expires"
+    "Alias", "Key", "Roles", "Account", "Created", "By", "Last used", "Expires"
 )  # fmt: skip
-Groups = Mapping[tuple[int, ...], int | None]
+ALIAS, KEY, ROLES, ACCOUNT, CREATED, BY, USED, EXPIRES = range(len(COLUMNS))
+FOLDED = (ALIAS, ROLES, ACCOUNT, BY)
+"""What may go on in a second line, where it is long."""
 
-STACKED: Groups = {(0, 1): 24, (2, 3): None, (4, 5): 16, (6,): 12, (7,): 13}
-"""Which of the columns share one where the terminal is narrow, and how wide it may be."""
+LEAST = 12
+"""How narrow a folded column may become."""
 
-PILED: Groups = {(0, 1, 2, 3): None, (4, 5, 6, 7): 16}
-"""The same where it is narrower than that has room for."""
+SPARED = (BY, CREATED, ACCOUNT, USED, ROLES)
+"""Which columns a narrow terminal does without, the first one first."""
+
+TIMELINE = timedelta(days=365)
+LEAST_BAR = 24
+"""Columns in which twelve months can be told apart."""
+
+GAP = 2
 
 
 class Row(NamedTuple):
-    """What is shown of one key: a text for each column, and the style of the whole row."""
+    """
+    What is shown of one key.
+
+    Attributes:
+        cells: A text for each column.
+        ends: The last one without its date.
+        style: Of the state.
+    """
 
     cells: tuple[str, ...]
+    ends: str
     style: str
 
 
@@ -84,71 +97,132 @@ class KeyTable:
         """Return the table for a terminal of *width* columns; None for a long one."""
         if len(self._rows) > MOST_DRAWN:
             return None
-        if width >= WIDE:
-            return _wide(self._rows)
-        return _narrow(self._rows, STACKED if width >= NARROW else PILED)
+        known = [one for one in range(len(COLUMNS)) if one not in SPARED or self._is_known(one)]
+        dated = self._width(known, dated=True, least=width) <= width
+        shown, spared = list(known), []
+        for column in SPARED:
+            if self._width(shown, dated=dated) > width and column in shown:
+                shown.remove(column)
+                spared.append(COLUMNS[column])
+        return self._draw(shown, spared, dated=dated)
+
+    def _is_known(self, column: int) -> bool:
+        return any(row.cells[column] not in (UNKNOWN, NONE) for row in self._rows)
+
+    def _width(self, columns: Sequence[int], *, dated: bool, least: int = LEAST) -> int:
+        """Return how wide the table is where what may be folded is as narrow as *least*."""
+        total = 0
+        for one in columns:
+            cells = [cell_len(_cell(row, one, dated)) for row in self._rows]
+            wide = max(cell_len(COLUMNS[one]), *cells)
+            total += GAP + (min(wide, least) if one in FOLDED else wide)
+        return total
+
+    def _draw(self, columns: Sequence[int], spared: Sequence[str], *, dated: bool) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        for one in columns:
+            table.add_column(COLUMNS[one], overflow="fold", no_wrap=one not in FOLDED)
+        for row in self._rows:
+            cells = [Text(_cell(row, one, dated)) for one in columns]
+            cells[-1].stylize(row.style)
+            table.add_row(*cells)
+        if spared:
+            table.caption = Text(f"Left out for want of room: {', '.join(spared)}.", style="dim")
+            table.caption_justify = "left"
+        return table
+
+
+def timeline(keys: Sequence[ApiKey], *, now: Moment, width: int) -> Text:
+    """
+    Return the next twelve months, a line for each key: how long it lives, and when it ends.
+
+    Args:
+        keys: In the order to show them.
+        now: The current moment, on the server's clock.
+        width: Of the terminal, in columns.
+    """
+    ends = [_ends(key, now) for key in keys]
+    longest = max(map(cell_len, ("Expires", *ends)))
+    most = max(LEAST, width - longest - LEAST_BAR - 2 * GAP)
+    names = [_cut(escape(key.alias), most) for key in keys]
+    named = max(map(cell_len, ("Alias", *names))) + GAP
+    room = max(1, width - named - longest - GAP)
+    heading = Text(f"{_padded('Alias', named)}{_months(now.local, room):<{room + GAP}}Expires")
+    heading.stylize("bold")
+    lines = [heading]
+    for key, name, end in zip(keys, names, ends, strict=True):
+        shown = Text(f"{_bar(key, now, room):<{room + GAP}}{end}", style=_style(key, now))
+        lines.append(Text(_padded(name, named)) + shown)
+    return Text("\n", no_wrap=True, overflow="crop").join(lines)
+
+
+def _cut(name: str, most: int) -> str:
+    """Return *name*, or as much of it as fits into *most* columns."""
+    return name if cell_len(name) <= most else f"{set_cell_size(name, most - 1)}…"
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - cell_len(text))
+
+
+def _months(now: datetime, room: int) -> str:
+    """Return the names of the next months, where they begin, as far as there is room."""
+    line, month = "", now.replace(day=1)
+    for _ in range(12):
+        month = (month + timedelta(days=32)).replace(day=1)
+        at = int((month - now) / TIMELINE * room)
+        if at >= len(line) + bool(line) and at + 3 <= room:
+            line = line.ljust(at) + f"{month:%b}"
+    return line
+
+
+def _bar(key: ApiKey, now: Moment, room: int) -> str:
+    """Return a bar as long as the key lives, within twelve months."""
+    if key.unreadable is not None or key.suspended or key.expired(now):
+        return ""
+    if key.expires_on is None or key.expires_on - now.local > TIMELINE:
+        return "━" * (room - 1) + "▶"
+    return "━" * int((key.expires_on - now.local) / TIMELINE * (room - 1)) + "●"
 
 
 def _row(key: ApiKey, now: Moment, usage: Usage) -> Row:
     used = usage.of(key)
     created = to_local(key.created_at, now.zone).date().isoformat() if key.created_at else UNKNOWN
-    metadata = key.metadata
+    metadata, ends = key.metadata, _ends(key, now)
+    dated = key.expires_on is not None and not key.suspended and key.unreadable is None
     cells = (
         key.alias,
-        "unreadable" if key.unreadable else key.masked,
-        ", ".join(metadata.roles) or "-",
-        metadata.service_account or "-",
+        "unreadable" if key.unreadable else key.masked.replace("*" * 20, "…"),
+        ", ".join(metadata.roles) or NONE,
+        metadata.service_account or NONE,
         created,
         metadata.created_by or UNKNOWN,
         relative(used, now.instant) if used else UNKNOWN,
-        _expiry(key, now),
+        f"{key.expires_on.date().isoformat()}, {ends}" if dated and key.expires_on else ends,
     )
-    return Row(tuple(map(escape, cells)), _style(key, now))
+    return Row(tuple(map(escape, cells)), ends, _style(key, now))
 
 
-def _expiry(key: ApiKey, now: Moment) -> str:
+def _cell(row: Row, column: int, dated: bool) -> str:  # noqa: FBT001 - called for every cell
+    return row.ends if column == EXPIRES and not dated else row.cells[column]
+
+
+def _ends(key: ApiKey, now: Moment) -> str:
+    """Return when a key ends, from now on, or what keeps it from being accepted."""
     if key.unreadable is not None:
         return UNKNOWN
     if key.suspended:
         return "suspended"
-    if key.expires_on is None:
-        return "never"
-    return f"{key.expires_on.date().isoformat()}, {relative(key.expires_on, now.local)}"
+    return "never" if key.expires_on is None else relative(key.expires_on, now.local)
 
 
 def _style(key: ApiKey, now: Moment) -> str:
-    if key.unreadable is not None:
+    if key.unreadable is not None or key.expired(now):
         return "red"
-    if key.expired(now):
-        return "dim red"
     if key.suspended:
-        return "dim"
+        return "magenta"
     soon = key.expires_on is not None and key.expires_on - now.local <= SOON
-    return "yellow" if soon else ""
-
-
-def _wide(rows: Sequence[Row]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN)
-    for cells, style in rows:
-        table.add_row(*map(Text, cells), style=style)
-    return table
-
-
-def _narrow(rows: Sequence[Row], groups: Groups) -> Table:
-    apart = 1 if groups is PILED else 0
-    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, leading=apart)
-    shown = [(*cells[:-1], cells[-1].replace(", ", "\n")) for cells, _ in rows]
-    for group, most in groups.items():
-        heading = "\n".join(COLUMNS[index] for index in group)
-        lines = [line for cells in shown for index in group for line in cells[index].split("\n")]
-        longest = max(map(cell_len, [*lines, *heading.split("\n")]))
-        table.add_column(heading, overflow="fold", width=most and min(longest, most))
-    for cells, row in zip(shown, rows, strict=True):
-        stacked = ("\n".join(cells[index] for index in group) for group in groups)
-        table.add_row(*map(Text, stacked), style=row.style)
-    return table
+    return "yellow" if soon else "green"
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
@@ -163,6 +237,10 @@ def findings_table(findings: Sequence[Finding]) -> Table:
         mark = Text(finding.severity.name.lower(), style=COLOURS[finding.severity])
         table.add_row(mark, text)
     return table
+
+
+PLAIN_SIGNS = str.maketrans("…━▶●", "*=>o")
+"""What stands for our signs where a stream lacks them."""
 
 
 class _Page(StringIO):
@@ -193,7 +271,8 @@ def drawn(drawing: RenderableType, width: int, encoding: str, *, color: bool) ->
         emoji=False,
     )
     console.print(drawing)
-    lines = [line.rstrip() for line in page.getvalue().split("\n")]
+    shown = page.getvalue().translate(PLAIN_SIGNS if "utf" not in encoding.lower() else {})
+    lines = [line.rstrip() for line in shown.split("\n")]
     return "\n".join(lines).strip("\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from metricshub_apikey.cli.key_text import label_words, line, warn_of_unreadable
 from metricshub_apikey.cli.options import (
     Command,
     common_options,
+    exclude,
     length,
     pass_session,
     quiet,
@@ -43,6 +45,12 @@ class Aliases(Result):
         return [escape(alias) for alias in self.aliases]
 
 
+class View(Enum):
+    """How keys are shown to people."""
+
+    SHORT, LONG, TIMELINE = range(3)
+
+
 class Listing(Result):
     """
     Keys, all that there are or a selection.
@@ -63,14 +71,14 @@ class Listing(Result):
         now: Moment,
         usage: Usage,
         keystore: str,
-        long: bool,
+        view: View,
         all_keys: bool,
     ) -> None:
         self.keys = keys
         self.now = now
         self.usage = usage
         self.keystore = keystore
-        self.long = long
+        self.view = view
         self.all_keys = all_keys
 
     def _documents(self) -> Iterator[Document]:
@@ -92,13 +100,19 @@ class Listing(Result):
         """Return a line for each key."""
         if not self.keys:
             return ["No API keys found." if self.all_keys else "No such API keys found."]
-        if self.long:
-            return self._table().lines()
-        return [line(key, self.now) for key in self.keys]
+        if self.view is View.SHORT:
+            return [line(key, self.now) for key in self.keys]
+        return self._table().lines() if self.view is View.LONG else []
 
     def drawing(self, width: Callable[[], int]) -> RenderableType | None:
-        """Return the table of `--long`."""
-        return self._table().drawing(width()) if self.long and self.keys else None
+        """Return the table of `--long`, or the months of `--timeline`."""
+        if not self.keys or self.view is View.SHORT:
+            return None
+        if self.view is View.LONG:
+            return self._table().drawing(width())
+        from metricshub_apikey.cli.table import timeline
+
+        return timeline(self.keys, now=self.now, width=width())
 
     def _table(self) -> KeyTable:
         from metricshub_apikey.cli.table import KeyTable
@@ -121,6 +135,7 @@ def _cell(value: object) -> str:
 
 @click.command("list", cls=Command)
 @click.option("--long", is_flag=True, help="Show a table of all that is known of each key.")
+@click.option("--timeline", is_flag=True, help="Draw the next twelve months, a line for each key.")
 @click.option("--expired", is_flag=True, help="Only expired keys.")
 @click.option(
     "--expiring-in", metavar="LENGTH", type=length, help="Only keys that expire within that time."
@@ -144,7 +159,14 @@ def _cell(value: object) -> str:
 @state_option
 @common_options(Form.CSV)
 @pass_session
-def command(session: Session, /, *, long: bool, **filters: Any) -> None:  # noqa: ANN401 - from Click
+def command(
+    session: Session,
+    /,
+    *,
+    long: bool,
+    timeline: bool,
+    **filters: Any,  # noqa: ANN401 - from Click
+) -> None:
     """
     List the API keys, masked, in the order of the keystore.
 
@@ -158,8 +180,9 @@ def command(session: Session, /, *, long: bool, **filters: Any) -> None:  # noqa
     keystore = session.location.path
     if session.quiet and selection == Selection():
         return session.out.show(Aliases(session.keys.aliases()))
-    long = long and not session.quiet
-    complete = long or session.out.form.has_all_fields
+    exclude([("--long", long), ("--timeline", timeline)])
+    view = View.LONG if long else View.TIMELINE if timeline else View.SHORT
+    complete = view is View.LONG or session.out.form.has_all_fields
     with session.out.progress("Deriving keys") as progress:
         metadata = complete or selection != Selection()
         found = session.keys.list(progress, metadata=metadata)
@@ -171,5 +194,5 @@ def command(session: Session, /, *, long: bool, **filters: Any) -> None:  # noqa
     if not all_keys:
         shown = selection.select(found, now=now, usage=usage)
     return session.out.show(
-        Listing(shown, now=now, usage=usage, keystore=keystore, long=long, all_keys=all_keys)
+        Listing(shown, now=now, usage=usage, keystore=keystore, view=view, all_keys=all_keys)
     )
