@@ -355,6 +355,8 @@ def test_a_pipe(run: Run, registry: ApiKeys, keystore: Path) -> None:
         "          Mend an expiry written by hand: apikey check --fix; else revoke the key.",
         "ok        No key has expired or will soon.",
         "ok        Expiries are read in UTC, which --timezone names.",
+        "",
+        "In all: 2 critical, 4 ok.",
     ]
 
 

@@ -6,6 +6,7 @@ Text of a keystore reaches Rich as `Text`, escaped, so none of it is taken for m
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from io import StringIO
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from rich import box
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -36,6 +37,8 @@ COLOURS = {
     Severity.CRITICAL: "red",
     Severity.UNKNOWN: "red",
 }
+
+WORST_FIRST = sorted(Severity, reverse=True)
 
 SOON = timedelta(days=30)
 UNKNOWN, NONE = "unknown", "-"
@@ -225,8 +228,8 @@ def _style(key: ApiKey, now: Moment) -> str:
     return "yellow" if soon else "green"
 
 
-def findings_table(findings: Sequence[Finding]) -> Table:
-    """Return what a check found, each finding with its mark in the colour of its severity."""
+def findings_table(findings: Sequence[Finding]) -> RenderableType:
+    """Return what a check found, each with its mark in the colour of its severity, and how many."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -236,7 +239,15 @@ def findings_table(findings: Sequence[Finding]) -> Table:
             text.append(f"\n{escape(finding.hint)}", style="dim")
         mark = Text(finding.severity.name.lower(), style=COLOURS[finding.severity])
         table.add_row(mark, text)
-    return table
+    return Group(table, "", _total(findings)) if len(findings) > 1 else table
+
+
+def _total(findings: Sequence[Finding]) -> Text:
+    """Return the verdict in one line: how many findings there are of each kind, the worst first."""
+    counts = Counter(finding.severity for finding in findings)
+    found = [one for one in WORST_FIRST if counts[one]]
+    told = ", ".join(f"{counts[one]} {one.name.lower()}" for one in found)
+    return Text(f"In all: {told}.", style=COLOURS[found[0]])
 
 
 PLAIN_SIGNS = str.maketrans("…━▶●", "*=>o")
