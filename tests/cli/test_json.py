@@ -99,6 +99,7 @@ def test_json_of_revoke_and_path(run: Run, keystore: Path) -> None:
     assert document(run("revoke", "B", "a", "b", "-o", "json").stdout) == {
         "keystore": str(keystore),
         "revoked": ["B", "a"],
+        "also_revoked": [],
         "notes": [],
     }
     assert document(run("path", "-o", "json").stdout) == {

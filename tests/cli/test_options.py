@@ -160,7 +160,11 @@ def test_a_full_disk_under_standard_output(run: Run, arguments: list[str]) -> No
         ("list", ["--keystore", ""], "The path of the keystore is empty."),
         ("list", ["-q", "-o", "json"], "--quiet and --output json exclude each other."),
         ("list", ["x"], "Got unexpected extra argument (x)"),
-        ("revoke", [], "Name aliases, or use --expired, --role or --leaked."),
+        (
+            "revoke",
+            [],
+            "Name aliases, or use --leaked, or options that select keys, such as --expired.",
+        ),
     ],
 )
 def test_wrong_usage(

@@ -366,16 +366,43 @@ def test_finish_for_scripts(run: Run, registry: ApiKeys, keystore: Path) -> None
 
 
 def test_revoking_in_the_middle(run: Run, registry: ApiKeys) -> None:
-    """Who revokes a key hears that the old one still works, and how to go on."""
+    """The old key goes along, and a note names it; with --keep-previous it works on."""
     make(registry)
     run("rotate", "web")
-    check(
-        run("revoke", "web"),
-        0,
-        "API key 'web' has been revoked.\n",
-        "Note: The old key of 'web' still works, as 'web.prev'.\n",
-    )
+    said = "API key 'web' has been revoked.\n"
+    check(run("revoke", "web", "--keep-previous"), 0, said)
     check(run("rotate", "web", "--finish"), 0, "The old key 'web.prev' has been removed.\n")
+    run("create", "web")
+    run("rotate", "web")
+    check(run("revoke", "web"), 0, said, "Note: The old key 'web.prev' has been revoked, too.\n")
+    assert run("list", "-q").stdout == ""
+
+
+def test_revoking_in_bulk_takes_old_keys_along(run: Run, registry: ApiKeys) -> None:
+    """Whichever way a key is chosen: an incident must end both."""
+    for chosen in (["--role", "reader"], ["--leaked", "-"]):
+        run("create", "web", "-q")
+        new = run("rotate", "web", "-q").stdout
+        run("edit", "web", "--add-role", "reader")
+        done = document(run("revoke", *chosen, "--yes", "-o", "json", stdin=new).stdout)
+        assert (done["revoked"], done["also_revoked"]) == (["web"], ["web.prev"])
+        assert registry.list() == ()
+    run("create", "web", "--role", "reader")
+    run("rotate", "web")
+    run("edit", "web.prev", "--remove-role", "reader")
+    run("revoke", "--role", "reader", "--yes", "--keep-previous")
+    assert registry.aliases() == ("web.prev",)
+
+
+def test_the_filters_of_list_choose_what_is_revoked(run: Run, registry: ApiKeys) -> None:
+    """One word means the same in both commands, and several must all fit."""
+    run("create", "a", "--label", "env=test", "--expires-in", "5d")
+    run("create", "b", "--label", "env=test")
+    filters = ("--label", "env=test", "--expiring-in", "30d")
+    assert run("list", "-q", *filters).stdout == "a\n"
+    check(run("revoke", "--yes", *filters), 0, "API key 'a' has been revoked.\n")
+    assert registry.aliases() == ("b",)
+    assert run("revoke", "--label", "=x", "--yes").returncode == 2
 
 
 def test_the_log_of_a_key_knows_its_rotations(run: Run, registry: ApiKeys) -> None:

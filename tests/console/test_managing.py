@@ -103,6 +103,13 @@ def test_a_managing_key_takes_no_last_role_away(fleet: Fleet) -> None:
     assert fleet.ask("manager", "DELETE", "reader") == 204
 
 
+def test_the_old_key_of_a_rotation_is_revoked_too(fleet: Fleet) -> None:
+    """As the page says before it revokes a key."""
+    assert fleet.ask("manager", "POST", "reader", {}, "/rotation") == 201
+    assert fleet.ask("manager", "DELETE", "reader") == 204
+    assert fleet.shell.ask("GET", f"/v1/keys/{segment('reader.prev')}").status == 404
+
+
 def test_a_key_that_has_ended_manages_nothing(fleet: Fleet) -> None:
     """Revoked or expired: 401 from the next request on."""
     assert fleet.ask("manager", "GET") == 200

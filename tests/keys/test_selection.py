@@ -14,7 +14,7 @@ from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.metadata import Metadata
-from metricshub_apikey.keys.selection import Selection, Usage, check_label_filter
+from metricshub_apikey.keys.selection import Selection, Usage
 from metricshub_apikey.secret import UNREADABLE, Secret
 
 NOW = datetime(2030, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -127,7 +127,7 @@ def test_the_last_use() -> None:
 def test_a_label_filter_has_a_name(label: str) -> None:
     """What no label could match is wrong usage, not an empty list."""
     with pytest.raises(InvalidArgumentError, match="is not a label"):
-        check_label_filter(label)
+        Selection(labels=(label,)).check()
 
 
 @settings(max_examples=50)

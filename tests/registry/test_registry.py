@@ -183,21 +183,21 @@ def test_revoke_is_all_or_nothing(registry: ApiKeys, keystore: Path) -> None:
         registry.revoke("a", "Nobody", "b")
     assert caught.value.message == "No API key found with alias 'Nobody'."
     assert keystore.read_bytes() == before
-    assert registry.revoke("b", "a") == ("b", "a")
+    assert registry.revoke("b", "a") == (("b", "a"), ())
     assert registry.list() == ()
 
 
 def test_a_name_twice_counts_once(registry: ApiKeys) -> None:
     """The same alias in any case is revoked once, under its first spelling."""
     registry.create("a")
-    assert registry.revoke("A", "a", "A") == ("A",)
+    assert registry.revoke("A", "a", "A").aliases == ("A",)
 
 
 def test_revoking_nothing_changes_nothing(registry: ApiKeys, keystore: Path) -> None:
     """Without a name the file stays as it is."""
     registry.create("a")
     before = keystore.read_bytes()
-    assert registry.revoke() == ()
+    assert registry.revoke() == ((), ())
     assert keystore.read_bytes() == before
 
 

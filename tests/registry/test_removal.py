@@ -256,7 +256,7 @@ def test_one_way_at_a_time(run: Run, file: Path, arguments: list[str]) -> None:
     before = file.read_bytes()
     done = run("revoke", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "Name aliases, or use --expired, --role or --leaked." in done.stderr
+    assert "Name aliases, or use --leaked, or options that select keys" in done.stderr
     assert file.read_bytes() == before
 
 

@@ -505,14 +505,29 @@ def test_finish(bench: Bench) -> None:
 
 
 def test_finish_where_only_the_old_key_is_left(bench: Bench) -> None:
-    """Who revoked the new key was told of the old one, and can end that, too."""
+    """An old key that was kept when its successor was revoked can be ended, too."""
     bench.make("web")
     done = bench.registry.rotate("web")
-    bench.registry.revoke("WEB")
-    assert bench.notes == ["The old key of 'web' still works, as 'web.prev'."]
+    assert bench.registry.revoke("WEB", keep_previous=True) == (("WEB",), ())
     assert done is not None
     assert bench.registry.finish("web") == (done.old, None)
     assert bench.keys() == {}
+
+
+def test_the_old_key_is_revoked_with_its_alias(bench: Bench) -> None:
+    """An incident must end both, suspended or not; a key that only has such a name stays."""
+    for alias in ("web", "app", "own"):
+        bench.make(alias)
+    bench.make("own.prev")
+    bench.registry.rotate("web")
+    bench.registry.rotate("app")
+    bench.registry.suspend("app")
+    revoked = bench.registry.revoke("WEB", "app", "own")
+    assert revoked == (("WEB", "app", "own"), ("web.prev", "app.prev"))
+    assert list(bench.keys()) == ["own.prev"]
+    bench.make("web")
+    bench.registry.rotate("web")
+    assert bench.registry.revoke("web.prev", "web") == (("web.prev", "web"), ())
 
 
 def test_an_expired_old_key_can_be_removed(bench: Bench) -> None:

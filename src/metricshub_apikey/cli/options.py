@@ -295,6 +295,43 @@ def roles_option(name: str, parameter: str, meaning: str) -> Callable[[Decorated
     )
 
 
+def selectors(whom: str) -> Callable[[Decorated], Decorated]:
+    """Give a command the options that select keys; the help of each begins with *whom*."""
+
+    def decorate(function: Decorated) -> Decorated:
+        options = [
+            click.option("--expired", is_flag=True, help=f"{whom} that have expired."),
+            click.option(
+                "--expiring-in",
+                metavar="LENGTH",
+                type=length,
+                help=f"{whom} that expire within that time.",
+            ),
+            click.option(
+                "--unused-for",
+                metavar="LENGTH",
+                type=length,
+                help=f"{whom} not used for that long, as far as their use was recorded.",
+            ),
+            roles_option("--role", "roles", f"{whom} with that role"),
+            click.option(
+                "--label",
+                "labels",
+                metavar="NAME=VALUE",
+                multiple=True,
+                help=f"{whom} with that label; may be repeated.",
+            ),
+            click.option(
+                "--created-by", metavar="USER", help=f"{whom} made by that user, or user@host."
+            ),
+        ]
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 def out_option(function: Decorated) -> Decorated:
     """Give a command the option --out, for a new key."""
     return click.option(

@@ -66,6 +66,12 @@ class Selection(NamedTuple):
     labels: tuple[str, ...] = ()
     created_by: str | None = None
 
+    def check(self) -> None:
+        """Refuse a filter that no key could match; raises InvalidArgumentError."""
+        for label in self.labels:
+            if not label.partition("=")[0]:
+                raise InvalidArgumentError(f"'{label}' is not a label; use name=value.")
+
     def select(self, keys: Iterable[ApiKey], *, now: Moment, usage: Usage) -> tuple[ApiKey, ...]:
         """
         Return those of the *keys* that are meant, in their order.
@@ -113,9 +119,3 @@ def _has_label(key: ApiKey, label: str) -> bool:
 def _made_by(key: ApiKey, who: str) -> bool:
     maker = key.metadata.created_by or ""
     return who in (maker, maker.partition("@")[0])
-
-
-def check_label_filter(label: str) -> None:
-    """Refuse a filter that no label could match; raises InvalidArgumentError."""
-    if not label.partition("=")[0]:
-        raise InvalidArgumentError(f"'{label}' is not a label; use name=value.")

@@ -29,7 +29,7 @@ from metricshub_apikey.policy.rules import Policy
 
 from . import removal, rotation, suspension
 from .issuing import Issuer, undelivered
-from .rotation import PREVIOUS, Rotation
+from .rotation import Rotation
 
 if TYPE_CHECKING:
     from .manifest import Wanted
@@ -57,6 +57,13 @@ class Finished(NamedTuple):
 
     old: ApiKey
     new: ApiKey | None
+
+
+class Revoked(NamedTuple):
+    """The aliases of keys that are gone: as they were named, and of the old keys that went too."""
+
+    aliases: tuple[str, ...]
+    also: tuple[str, ...]
 
 
 class ApiKeys:
@@ -98,7 +105,6 @@ class ApiKeys:
             self._journal = journal or _record_beside(self._keystore.path, notify)
         self._clock = clock
         self._zone = zone or server_zone(self.path, policy=lambda: self._policy(None).timezone)
-        self._notify = notify
 
     @classmethod
     def open(cls, keystore: str | None = None) -> Self:
@@ -438,17 +444,19 @@ class ApiKeys:
         self._journal.write("suspend" if suspended else "resume", done, self._clock())
         return done
 
-    def revoke(self, *aliases: str) -> tuple[str, ...]:
+    def revoke(self, *aliases: str, keep_previous: bool = False) -> Revoked:
         """
         Remove API keys, all or none, leaving every other entry's bytes untouched.
 
-        MetricsHub keeps its master key and its users in the same file.
+        MetricsHub keeps its master key and its users in the same file. The old key of a pending
+        rotation goes along: an incident must end both.
 
         Args:
             aliases: Letter case is ignored, as in Java; naming one twice counts once.
+            keep_previous: Leave the old keys of pending rotations until their overlap ends.
 
         Returns:
-            The aliases as given, each once.
+            The aliases as given, each once, and those of the old keys that went along.
 
         Raises:
             KeyNotFoundError: One of them has no API key; nothing was removed.
@@ -458,17 +466,13 @@ class ApiKeys:
         for alias in aliases:
             wanted.setdefault(fold(alias), alias)
 
-        now = self._now()
+        def remove(store: Store) -> Sequence[ApiKey]:
+            return removal.remove(store, wanted.values(), keep_previous=keep_previous)
 
-        def remove(store: Store) -> tuple[Sequence[ApiKey], Sequence[str]]:
-            removed = removal.remove(store, wanted.values())
-            return removed, rotation.left_behind(store, wanted, now=now)
-
-        removed, left = self._keystore.update(remove)
-        for alias in left:
-            self._notify(f"The old key of '{alias}' still works, as '{alias}{PREVIOUS}'.")
-        self._journal.write("revoke", removed, now.instant)
-        return tuple(wanted.values())
+        removed = self._keystore.update(remove)
+        self._journal.write("revoke", removed, self._clock())
+        also = dict.fromkeys(key.alias for key in removed if key.alias not in wanted)
+        return Revoked(tuple(wanted.values()), tuple(also))
 
     def remove(
         self, unwanted: Iterable[ApiKey], action: str, *, secrets: bool = False

@@ -9,13 +9,20 @@ from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.pkcs12.bag import Bag, fold
 from metricshub_apikey.pkcs12.store import Store
 
+from .rotation import old_keys, previous_alias
 
-def remove(store: Store, aliases: Iterable[str]) -> list[ApiKey]:
+
+def remove(store: Store, aliases: Iterable[str], *, keep_previous: bool = False) -> list[ApiKey]:
     """
     Remove the keys with these *aliases*, all or none, and return them.
 
     Of several entries with the same alias none is left, suspended or not, or a hidden one would
     come back.
+
+    Args:
+        store: Where they are.
+        aliases: Letter case is ignored.
+        keep_previous: Leave the old keys that their rotations have left; else they go, too.
 
     Raises:
         KeyNotFoundError: One of them has no key.
@@ -26,7 +33,13 @@ def remove(store: Store, aliases: Iterable[str]) -> list[ApiKey]:
         if fold(alias) not in found:
             raise entries.not_found(alias)
         wanted[fold(alias)] = found[fold(alias)]
-    return _take(store, {bag.alias or "": bag for bags in wanted.values() for bag in bags})
+    there = {bag.alias or "": bag for bags in wanted.values() for bag in bags}
+    if not keep_previous:
+        for alias in wanted:
+            left = {bag.alias or "": bag for bag in found.get(previous_alias(alias), ())}
+            old = old_keys(entries.read(store, left).values(), wanted)
+            there.update({key.entry: left[key.entry] for key in old})
+    return _take(store, there)
 
 
 def _take(store: Store, there: Mapping[str, Bag]) -> list[ApiKey]:

@@ -7,7 +7,7 @@ without a key that works.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -70,18 +70,11 @@ def is_previous(key: ApiKey) -> bool:
     return key.metadata.rotated_at is not None and key.alias.endswith(PREVIOUS)
 
 
-def left_behind(store: Store, aliases: Iterable[str], *, now: Moment) -> list[str]:
-    """Return those of the *aliases* whose old key, which a rotation has left, still works."""
-    found = entries.by_alias(store)
-    old = {alias: previous_alias(alias) for alias in aliases if previous_alias(alias) in found}
-    keys = entries.read(store, {previous: found[previous] for previous in old.values()})
-    return [
-        alias
-        for alias, previous in old.items()
-        if is_previous(keys[previous])
-        and not keys[previous].suspended
-        and not keys[previous].expired(now)
-    ]
+def old_keys(keys: Iterable[ApiKey], aliases: Container[str]) -> tuple[ApiKey, ...]:
+    """Return those of the *keys* that a rotation of one of the folded *aliases* has left."""
+    return tuple(
+        key for key in keys if is_previous(key) and key.alias.removesuffix(PREVIOUS) in aliases
+    )
 
 
 def is_due(key: ApiKey, *, now: Moment, within: timedelta) -> bool:

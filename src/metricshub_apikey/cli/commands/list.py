@@ -13,10 +13,9 @@ from metricshub_apikey.cli.options import (
     Command,
     common_options,
     exclude,
-    length,
     pass_session,
     quiet,
-    roles_option,
+    selectors,
     state_option,
 )
 from metricshub_apikey.cli.output import Form
@@ -26,7 +25,7 @@ from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.document import KEY_FIELDS, key_document
 from metricshub_apikey.keys.expiry import Moment
-from metricshub_apikey.keys.selection import Selection, Usage, check_label_filter
+from metricshub_apikey.keys.selection import Selection, Usage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -136,25 +135,7 @@ def _cell(value: object) -> str:
 @click.command("list", cls=Command)
 @click.option("--long", is_flag=True, help="Show a table of all that is known of each key.")
 @click.option("--timeline", is_flag=True, help="Draw the next twelve months, a line for each key.")
-@click.option("--expired", is_flag=True, help="Only expired keys.")
-@click.option(
-    "--expiring-in", metavar="LENGTH", type=length, help="Only keys that expire within that time."
-)
-@click.option(
-    "--unused-for",
-    metavar="LENGTH",
-    type=length,
-    help="Only keys not used for that long, as far as their use was recorded.",
-)
-@roles_option("--role", "roles", "Only keys with that role")
-@click.option(
-    "--label",
-    "labels",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="Only keys with that label; may be repeated.",
-)
-@click.option("--created-by", metavar="USER", help="Only keys made by that user, or user@host.")
+@selectors("Only keys")
 @quiet("Print the aliases alone.")
 @state_option
 @common_options(Form.CSV)
@@ -175,8 +156,7 @@ def command(
       apikey list --long --expiring-in 30d
     """
     selection = Selection(**filters)
-    for label in selection.labels:
-        check_label_filter(label)
+    selection.check()
     keystore = session.location.path
     if session.quiet and selection == Selection():
         return session.out.show(Aliases(session.keys.aliases()))
