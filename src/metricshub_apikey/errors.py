@@ -103,8 +103,20 @@ class IncompleteSearchError(ApiKeyError):
     code = "search-incomplete"
 
 
+class OvertakenError(ApiKeyError):
+    """Another run changed the same key while this one was being handed out."""
+
+    code = "overtaken"
+
+
+class FollowUpError(ApiKeyError):
+    """The key is in force and was handed out, but the command that was to follow has failed."""
+
+    code = "follow-up-failed"
+
+
 class NotDeliveredError(ApiKeyError):
-    """The key is in the keystore, but could not be handed out."""
+    """The new key could not be handed out, so it was taken back."""
 
     code = "key-not-delivered"
 

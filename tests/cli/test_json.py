@@ -23,7 +23,15 @@ def test_json_of_create(run: Run, keystore: Path, tmp_path: Path) -> None:
     done = run("create", "CI", "--expires-on", "2999-06-30T12:00", "-o", "json", env=here)
     made = document(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
-    assert list(made) == ["keystore", "created", *KEY_FIELDS, "key", "file", "notes"]
+    assert list(made) == [
+        "keystore",
+        "created",
+        *KEY_FIELDS,
+        "key",
+        "file",
+        "delivery_output",
+        "notes",
+    ]
     assert re.fullmatch(UUID4, made["key"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["created_at"])
     assert made == {
@@ -56,7 +64,7 @@ def test_json_of_if_missing(run: Run, keystore: Path) -> None:
     done = run("create", "ci", "--if-missing", "-o", "json")
     assert (done.returncode, done.stderr) == (0, "")
     assert document(done.stdout) == {
-        **dict.fromkeys((*KEY_FIELDS, "key", "file")),
+        **dict.fromkeys((*KEY_FIELDS, "key", "file", "delivery_output")),
         "keystore": str(keystore),
         "created": False,
         "alias": "ci",

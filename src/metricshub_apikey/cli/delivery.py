@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from metricshub_apikey.errors import NotDeliveredError, OutputError
 from metricshub_apikey.files.new_file import NewFile
@@ -14,10 +15,11 @@ from metricshub_apikey.keys.document import key_document
 from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.selection import Usage
 
-from .interrupts import Interrupted
 from .key_text import expiry_phrase
-from .output import Output, green
+from .options import exclude
+from .output import Form, green
 from .result import Document, Result
+from .session import Session
 
 STORE_IT = "Please store this key securely, as it will not be shown again."
 
@@ -50,26 +52,23 @@ def reserve(path: str | None) -> Iterator[NewFile | None]:
 
 
 @contextlib.contextmanager
-def promise(alias: str, done: str = "created") -> Iterator[None]:
+def promise(alias: str) -> Iterator[None]:
     """
     Turn whatever keeps the new key *alias* from its user into one clear error.
 
     Args:
         alias: As the user typed it.
-        done: What was done with the key.
 
     Raises:
-        NotDeliveredError: The key is in the keystore, but it was not delivered.
+        NotDeliveredError: The key was not delivered; it must be taken back.
     """
     try:
         yield
-    except (OSError, OutputError, Interrupted) as error:
-        import shlex
-
+    except (OSError, OutputError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise NotDeliveredError(
-            f"The API key with alias '{alias}' was {done} but not delivered: {reason}",
-            hint=f"Revoke it, then create it again: apikey revoke {shlex.quote(alias)}",
+            f"The new API key of '{alias}' was not delivered: {reason}",
+            hint="No key is left behind. Run the command again when that is mended.",
         ) from error
 
 
@@ -102,44 +101,137 @@ class NewKey(Result):
         self.keystore = keystore
         self.now = now
         self.secret = key.secret
+        self.output: str | None = None
 
     def fields(self) -> Document:
         """Return the fields of the JSON document that tell of the key."""
         told = key_document(self.key, now=self.now, usage=Usage())
-        return {**told, "key": None if self.file else self.secret.reveal(), "file": self.file}
+        shown = None if self.place else self.secret.reveal()
+        return {**told, "key": shown, "file": self.file, "delivery_output": self.output}
+
+    @property
+    def place(self) -> str | None:
+        """Where the key went, in a few words; None where it is shown."""
+        if self.file:
+            return f"written to {escape(self.file)}"
+        return None if self.output is None else "delivered"
+
+    def consequences(self) -> list[str]:
+        """Return notes that are true once the key is in force."""
+        return []
 
     def quiet(self) -> list[str]:
         """Return the key alone."""
-        return [] if self.file else [self.secret.reveal()]
+        return [] if self.place else [self.secret.reveal()]
 
     def lines(self) -> list[str]:
         """Return the sentence that scripts cut up, and a request where the key is in it."""
-        shown = f"written to {escape(self.file)}" if self.file else green(self.secret.reveal())
+        shown = self.place or green(self.secret.reveal())
         phrase = expiry_phrase(self.key.expires_on, self.now)
         alias = green(escape(self.alias))
         sentence = f"API key {self.verb} for alias '{alias}': {shown} ({phrase})"
-        return [sentence] if self.file else [sentence, STORE_IT]
+        return [sentence] if self.place else [sentence, STORE_IT]
 
 
-def hand_out(out: Output, new: NewKey, file: NewFile | None) -> None:
+class Handover:
+    """How a new key gets to its user: on standard output, in a file, or through a command."""
+
+    def __init__(self, session: Session, file: NewFile | None, options: Receivers) -> None:
+        """Take where the key goes; *file* is there already, and empty."""
+        self._session = session
+        self._file = file
+        self._options = options
+        self._told: dict[str, str] = {}
+
+    def give(self, new: NewKey) -> None:
+        """
+        Hand *new* out, before it is in force.
+
+        Raises:
+            NotDeliveredError: Its user did not get it.
+        """
+        session, options = self._session, self._options
+        session.interrupts.release()
+        if options.deliver or options.then:
+            from metricshub_apikey.registry.delivery import variables
+
+            self._told = variables(new.key, now=session.now, keystore=session.location.path)
+        if options.deliver:
+            from metricshub_apikey.registry.delivery import deliver
+
+            new.output = deliver(
+                options.deliver, new.key, self._told, timeout=options.seconds, echo=self._echo
+            )
+        elif self._file is None:
+            session.out.warn_if_readable()
+            if session.out.form is Form.JSON:
+                self._note(new)
+            with promise(new.alias):
+                session.out.show(new)
+        else:
+            with promise(new.alias):
+                self._file.write(new.secret.reveal())
+
+    def give_up(self) -> None:
+        """Remove the file that was made for a key that is not needed."""
+        if self._file is not None:
+            self._file.discard()
+
+    def finish(self, new: NewKey) -> None:
+        """
+        Say what was done with a key that is in force now, and run what is to follow.
+
+        Raises:
+            OutputError: Its user has the key, but that could not be shown.
+            FollowUpError: The command that was to follow has failed.
+        """
+        options = self._options
+        if self._file is not None:
+            self._file.keep()
+        if self._file is not None or options.deliver or self._session.out.form is not Form.JSON:
+            self._note(new)
+        if self._file is not None:
+            self._session.out.show(new, done=f"The key is in {self._file.path}")
+        elif options.deliver:
+            self._session.out.show(new, done="The key is active and delivered")
+        if options.then:
+            from metricshub_apikey.registry.delivery import follow_up
+
+            follow_up(options.then, self._told, timeout=options.seconds, echo=self._echo)
+
+    def _note(self, new: NewKey) -> None:
+        for sentence in new.consequences():
+            self._session.out.note(sentence)
+
+    def _echo(self, piece: str) -> None:
+        """Show what a command prints, on standard error; a JSON document has a field for it."""
+        self._session.out.tell(piece, end="")
+
+
+class Receivers(NamedTuple):
     """
-    Give a new key to its user: into *file*, or on standard output.
+    What the user says of where a new key goes.
 
-    Args:
-        out: Where it is shown.
-        new: The key and what was done.
-        file: Where the key goes; None for standard output.
-
-    Raises:
-        NotDeliveredError: The user did not get the key.
-        OutputError: Its file has it, but that could not be shown.
+    Attributes:
+        out: A new file.
+        deliver: A command that takes it on its standard input.
+        then: A command that follows.
+        seconds: How long either may take.
     """
-    if file is None:
-        out.warn_if_readable()
-        with promise(new.alias, new.verb):
-            out.show(new)
-        return
-    with promise(new.alias, new.verb):
-        file.write(new.secret.reveal())
-    file.keep()
-    out.show(new, done=f"The key is in {file.path}")
+
+    out: str | None
+    deliver: str | None
+    then: str | None
+    seconds: float
+
+    def check(self) -> None:
+        """Raise InvalidArgumentError where they do not go together."""
+        exclude([("--out", self.out), ("--deliver", self.deliver)])
+
+
+@contextlib.contextmanager
+def handover(session: Session, options: Receivers) -> Iterator[Handover]:
+    """Prepare the handing out of a new key; see `Handover` and `reserve`."""
+    options.check()
+    with reserve(options.out) as file:
+        yield Handover(session, file, options)

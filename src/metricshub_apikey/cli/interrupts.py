@@ -33,6 +33,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._held = False
+        self._remembered = 0
         self._heard: list[int] = []
         self.exit_code = 0
 
@@ -52,10 +53,17 @@ class Interrupts:
         """From now on remember the first signal, in `exit_code`, instead of raising it."""
         self._held = True
 
+    def release(self) -> None:
+        """Raise signals again: what was put in place can still be taken back."""
+        self._held = False
+        if self._remembered:
+            self.ignore()
+            raise Interrupted(self._remembered)
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
         del frame
         if self._held and not self.exit_code:
-            self.exit_code = exit_code(number)
+            self.exit_code, self._remembered = exit_code(number), number
         else:
             self.ignore()  # a second signal is meant
             raise Interrupted(number)

@@ -332,14 +332,34 @@ def selectors(whom: str) -> Callable[[Decorated], Decorated]:
     return decorate
 
 
-def out_option(function: Decorated) -> Decorated:
-    """Give a command the option --out, for a new key."""
-    return click.option(
-        "--out",
-        metavar="FILE",
-        type=FILE,
-        help="Write the key to a new file that only you can read.",
-    )(function)
+def receivers(function: Decorated) -> Decorated:
+    """Give a command the options that say where a new key goes."""
+    options = (
+        click.option(
+            "--out",
+            metavar="FILE",
+            type=FILE,
+            help="Write the key to a new file that only you can read.",
+        ),
+        click.option(
+            "--deliver",
+            metavar="COMMAND",
+            help="Hand the key to a command, on its standard input, and put it in force then.",
+        ),
+        click.option(
+            "--then", metavar="COMMAND", help="Run a command after that, without the key."
+        ),
+        click.option(
+            "--deliver-timeout",
+            metavar="SECONDS",
+            type=_seconds,
+            default=60.0,
+            help="How long either command may take; default: 60.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def yes_option(function: Decorated) -> Decorated:

@@ -227,15 +227,15 @@ class Output:
             self._tell(f"Hint: {escape(error.hint)}")
         return None
 
-    def tell(self, line: str) -> None:
+    def tell(self, line: str, *, end: str = "\n") -> None:
         """Print a line for people on standard error, as it is; in JSON it is left out."""
         if self.form is not Form.JSON:
-            self._tell(line)
+            self._tell(line, end)
 
-    def _tell(self, line: str) -> None:
+    def _tell(self, line: str, end: str = "\n") -> None:
         # Where standard error is gone too, the exit code is all that is left.
         try:
-            click.echo(line, err=True, color=self._color)
+            click.echo(line + end, nl=False, err=True, color=self._color)
         except OSError:
             sys.stderr = None
 

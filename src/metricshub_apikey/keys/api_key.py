@@ -16,6 +16,9 @@ ENTRY_PREFIX = "api_key:"
 SUSPENDED_PREFIX = "suspended_api_key:"
 """The same of a suspended key: to a stock server the entry is a foreign one, which it keeps."""
 
+PENDING_PREFIX = "pending_api_key:"
+"""The same of a key that its user does not hold yet: no server of any kind accepts it."""
+
 FIELDS = ("roles", "service_account", "description", "labels")
 """The metadata that may be changed later."""
 

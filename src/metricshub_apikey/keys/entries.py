@@ -15,7 +15,7 @@ from metricshub_apikey.pkcs12.bag import Bag, encode_bag
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.secret import UNREADABLE, Secret
 
-from .api_key import ENTRY_PREFIX, SUSPENDED_PREFIX, ApiKey
+from .api_key import ENTRY_PREFIX, PENDING_PREFIX, SUSPENDED_PREFIX, ApiKey
 from .metadata import ATTRIBUTES, NOTHING, Metadata
 from .value import decode, encode
 
@@ -150,14 +150,20 @@ def require_free(store: Store, alias: str) -> None:
         )
 
 
-def new_bag(store: Store, key: ApiKey, random_bytes: RandomBytes) -> Bag:
+def new_bag(store: Store, key: ApiKey, random_bytes: RandomBytes, *, pending: bool = False) -> Bag:
     """Return an entry for *key*, which must have a secret and a creation time; not yet there."""
     if key.created_ms is None:
         raise ValueError(key)
     value = encode(key.secret.reveal(), key.expires_on)
     secret = store.encrypt(ENTRY_PREFIX + key.alias, value, random_bytes)
     attributes = ATTRIBUTES.encode(key.metadata.texts())
-    return Bag(encode_bag(key.entry, key.created_ms, *secret, attributes))
+    name = PENDING_PREFIX + key.alias if pending else key.entry
+    return Bag(encode_bag(name, key.created_ms, *secret, attributes))
+
+
+def pending(store: Store) -> list[Bag]:
+    """Return the entries of keys that were made, and never handed out, or not yet."""
+    return [bag for bag in store.bags if bag.alias and bag.alias.startswith(PENDING_PREFIX)]
 
 
 def revised_bag(store: Store, bag: Bag, old: ApiKey, new: ApiKey, random_bytes: RandomBytes) -> Bag:

@@ -27,8 +27,9 @@ from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import Policy
 
-from . import removal, rotation, suspension
+from . import pending, removal, rotation, suspension
 from .issuing import Issuer, undelivered
+from .pending import Pending
 from .rotation import Rotation
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class ApiKeys:
         description: str | None = None,
         labels: Mapping[str, str] | None = None,
         policy: Policy | None = None,
+        deliver: Callable[[ApiKey], None] | None = None,
     ) -> ApiKey:
         """
         Make a new API key and put it into the keystore, which is made if there is none.
@@ -147,6 +149,7 @@ class ApiKeys:
             description: What it is for.
             labels: Values by name, such as `{"env": "production"}`.
             policy: The rules; None for those of the `apikey.toml` beside the keystore.
+            deliver: Hands the key out before it is in force; if that raises, there is no key.
 
         Returns:
             The key, safe on the disk; this is the only time that it is handed out in clear.
@@ -171,8 +174,16 @@ class ApiKeys:
             entries.require_free(store, alias)
             store.adopt(entries.new_bag(store, key, self._keystore.random_bytes))
 
-        with undelivered(alias):
-            self._keystore.update(add, create=True)
+        def prepare(store: Store) -> Pending:
+            entries.require_free(store, alias)
+            return pending.put(store, key, self._keystore.random_bytes)
+
+        if deliver is None:
+            with undelivered(alias):
+                self._keystore.update(add, create=True)
+        else:
+            prepared = self._keystore.update(prepare, create=True)
+            pending.hand_over(self._keystore, prepared, lambda: deliver(key), add)
         self._journal.write("create", [key], issuer.now.instant, _described(key))
         return key
 
@@ -316,6 +327,7 @@ class ApiKeys:
         expires_on: datetime | None = None,
         expires_in: timedelta | None = None,
         policy: Policy | None = None,
+        deliver: Callable[[Rotation], None] | None = None,
     ) -> Rotation:
         """
         Give *alias* a new key in one write; the old one works on as `ALIAS.prev` for a time.
@@ -326,6 +338,8 @@ class ApiKeys:
             expires_on: Local date time of the machine the server runs on.
             expires_in: How long the new key lives; without both as long as the old key's life.
             policy: The rules; None for those of the `apikey.toml` beside the keystore.
+            deliver: Hands the new key out before it is in force; if that raises, the old key keeps
+                its place.
 
         Returns:
             The new key and the old one.
@@ -336,7 +350,8 @@ class ApiKeys:
             ApiKeyError: Its other children, as for `create` and `rotation.require_rotatable`.
         """
         issuer = self._issuer(policy)
-        done = self._rotate(issuer, alias, overlap, _expiry(issuer, expires_on, expires_in), None)
+        expiry = _expiry(issuer, expires_on, expires_in)
+        done = self._rotate(issuer, alias, overlap, expiry, None, deliver)
         if done is None:
             raise AssertionError(alias)
         return done
@@ -350,10 +365,12 @@ class ApiKeys:
         expires_on: datetime | None = None,
         expires_in: timedelta | None = None,
         policy: Policy | None = None,
+        deliver: Callable[[Rotation], None] | None = None,
     ) -> Rotation | None:
         """Like `rotate`, but return None, and change nothing, unless it expires *within* that."""
         issuer = self._issuer(policy)
-        return self._rotate(issuer, alias, overlap, _expiry(issuer, expires_on, expires_in), within)
+        expiry = _expiry(issuer, expires_on, expires_in)
+        return self._rotate(issuer, alias, overlap, expiry, within, deliver)
 
     def _rotate(
         self,
@@ -362,6 +379,7 @@ class ApiKeys:
         overlap: timedelta,
         expires_on: datetime | None,
         within: timedelta | None,
+        deliver: Callable[[Rotation], None] | None,
     ) -> Rotation | None:
         now = issuer.now
 
@@ -369,23 +387,56 @@ class ApiKeys:
             expiry = rotation.next_expiry(old, now=now, asked=expires_on, policy=issuer.policy)
             return issuer.new_key(old.alias, expiry, old.metadata)
 
-        def rotate(store: Store) -> Rotation | None:
+        def rotate(store: Store, handed_out: ApiKey | None = None) -> Rotation | None:
             return rotation.rotate(
                 store,
                 alias,
-                renew,
+                lambda old: handed_out or renew(old),
                 now=now,
                 overlap=overlap,
-                within=within,
+                within=None if handed_out else within,
                 random_bytes=issuer.random_bytes,
             )
 
-        with undelivered(alias):
-            done = self._keystore.update(rotate)
+        if deliver is None:
+            with undelivered(alias):
+                done = self._keystore.update(rotate)
+        else:
+
+            def plan(store: Store) -> Rotation | None:
+                old = rotation.candidate(store, alias, now=now, within=within, overlap=overlap)
+                return old and rotation.outcome(old, renew(old), now=now, overlap=overlap)
+
+            done = self._hand_over(plan, deliver, rotate)
         if done is not None:
             ended = done.old._replace(alias=done.new.alias)
             self._journal.write("rotate", [ended], now.instant, done.consequence)
         return done
+
+    def _hand_over(
+        self,
+        plan: Callable[[Store], Rotation | None],
+        deliver: Callable[[Rotation], None],
+        rotate: Callable[[Store, ApiKey], Rotation | None],
+    ) -> Rotation | None:
+        """Hand the new key of a rotation out before it is in force; None where none is due."""
+
+        def prepare(store: Store) -> tuple[Pending, Rotation] | None:
+            planned = plan(store)
+            if planned is None:
+                return None
+            return pending.put(store, planned.new, self._keystore.random_bytes), planned
+
+        prepared = self._keystore.update(prepare)
+        if prepared is None:
+            return None
+        waiting, planned = prepared
+        return pending.hand_over(
+            self._keystore,
+            waiting,
+            lambda: deliver(planned),
+            lambda store: rotate(store, planned.new),
+        )
 
     def finish(self, alias: str) -> Finished:
         """

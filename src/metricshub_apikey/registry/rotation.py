@@ -108,22 +108,44 @@ def rotate(
     Raises:
         ApiKeyError: As `require_rotatable` says, and what *renew* raises.
     """
-    bag, old = entries.find(store, alias)
-    if within is not None and not is_due(old, now=now, within=within):
+    old = candidate(store, alias, now=now, within=within, overlap=overlap)
+    if old is None:
         return None
-    require_rotatable(store, old, now=now)
+    bag = entries.find(store, alias)[0]
     new = renew(old)
     store.replace({bag: entries.new_bag(store, new, random_bytes)})
     store.remove(entries.find_all(store, previous_alias(alias)))
+    done = outcome(old, new, now=now, overlap=overlap)
+    if done.kept:
+        store.adopt(entries.revised_bag(store, bag, old, done.old, random_bytes))
+    return done
+
+
+def candidate(
+    store: Store, alias: str, *, now: Moment, within: timedelta | None, overlap: timedelta
+) -> ApiKey | None:
+    """
+    Return the key that can be rotated; None where it does not expire *within* that time.
+
+    Raises:
+        ApiKeyError: As `require_rotatable` says; or the alias is too long for an *overlap*.
+    """
+    _, old = entries.find(store, alias)
+    if within is not None and not is_due(old, now=now, within=within):
+        return None
+    require_rotatable(store, old, now=now)
+    if outcome(old, old, now=now, overlap=overlap).kept:
+        _require_room(old)
+    return old
+
+
+def outcome(old: ApiKey, new: ApiKey, *, now: Moment, overlap: timedelta) -> Rotation:
+    """Return what a rotation makes of the *old* key, whose place the *new* one takes."""
     end = _end_of_overlap(now, overlap)
     ends = end if old.expires_on is None else min(end, old.expires_on)
     metadata = old.metadata._replace(rotated_at=now.instant.replace(microsecond=0))
-    previous = old._replace(alias=previous_alias(alias), expires_on=ends, metadata=metadata)
-    kept = not has_come(ends, now.local)
-    if kept:
-        _require_room(old)
-        store.adopt(entries.revised_bag(store, bag, old, previous, random_bytes))
-    return Rotation(new, previous, kept)
+    previous = old._replace(alias=previous_alias(old.alias), expires_on=ends, metadata=metadata)
+    return Rotation(new, previous, not has_come(ends, now.local))
 
 
 def _end_of_overlap(now: Moment, overlap: timedelta) -> datetime:

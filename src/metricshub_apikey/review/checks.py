@@ -187,6 +187,11 @@ def check_entries(store: Store, keys: Sequence[ApiKey]) -> Iterator[Finding]:
     if suspended:
         hint = "Servers refuse it until it is resumed: apikey resume ALIAS"
         yield Finding("suspended", Severity.OK, f"{_some(suspended)}: suspended.", hint, suspended)
+    waiting = tuple(entries.alias_of(bag.alias or "") for bag in entries.pending(store))
+    if waiting:
+        sentence = f"{_some(waiting)}: a new key that was not delivered; no server accepts it."
+        hint = "Run its command again, or remove what is older than a day: apikey check --fix"
+        yield Finding("pending", Severity.WARNING, sentence, hint, waiting)
     if not unreadable and not hidden:
         yield Finding("entries", Severity.OK, f"{len(keys):,} API keys can be read.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 
 from metricshub_apikey.activity.database import path_beside
 from metricshub_apikey.activity.journal import Journal
@@ -25,6 +25,9 @@ from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.secret import Secret
+
+PENDING_LIFE = timedelta(days=1)
+"""No delivery takes as long."""
 
 
 def repair(keystore: Keystore, journal: Journal, now: Moment) -> list[str]:
@@ -50,15 +53,25 @@ def _repair(keystore: Keystore, path: str, journal: Journal, now: Moment) -> lis
     database = path_beside(path)
     left = temporary.names(path) + temporary.names(database)
     mended = keystore.update(lambda store: _mend_expiries(store, keystore.random_bytes, now.zone))
+    dropped = keystore.update(lambda store: _drop_pending(store, now))
     journal.write("fix", mended, now.instant, "expiry")
     done = [
         f"The expiry of '{key.alias}' is now {text(key.expires_on)}."
         for key in mended
         if key.expires_on
     ]
+    done += [f"The key of '{alias}' that was not delivered is removed." for alias in dropped]
     leftovers.remove(database)
     gone = set(left) - {*temporary.names(path), *temporary.names(database)}
     return done + [f"{name} is removed." for name in sorted(gone)] + _tighten(path)
+
+
+def _drop_pending(store: Store, now: Moment) -> list[str]:
+    """Remove keys that were made more than a day ago and not delivered; return their aliases."""
+    oldest = (now.instant - PENDING_LIFE).timestamp() * 1000
+    old = [bag for bag in entries.pending(store) if (bag.created_ms or 0) < oldest]
+    store.remove(old)
+    return [entries.alias_of(bag.alias or "") for bag in old]
 
 
 def _tighten(path: str) -> list[str]:

@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from metricshub_apikey.cli.delivery import NewKey, hand_out, reserve
+from metricshub_apikey.cli.delivery import NewKey, Receivers, handover
 from metricshub_apikey.cli.options import (
     Command,
     asked_expiry,
     common_options,
     expiry_options,
-    out_option,
     pass_session,
     quiet,
+    receivers,
     roles_option,
 )
 from metricshub_apikey.cli.result import Document, Result
@@ -43,7 +43,7 @@ class NotCreated(Result):
 
     def document(self) -> Document:
         """Return the fields of a new key, all unknown but the alias."""
-        unknown = dict.fromkeys((*KEY_FIELDS, "key", "file"))
+        unknown = dict.fromkeys((*KEY_FIELDS, "key", "file", "delivery_output"))
         return {"keystore": self.keystore, "created": False, **unknown, "alias": self.alias}
 
 
@@ -56,7 +56,7 @@ class NotCreated(Result):
 @click.option(
     "--label", "labels", metavar="NAME=VALUE", multiple=True, help="A label; may be repeated."
 )
-@out_option
+@receivers
 @click.option("--if-missing", is_flag=True, help="Succeed if the alias exists already.")
 @quiet("Print the key alone.")
 @common_options()
@@ -69,6 +69,9 @@ def command(
     expires_on: str | None,
     expires_in: str | None,
     out: str | None,
+    deliver: str | None,
+    then: str | None,
+    deliver_timeout: float,
     if_missing: bool,
     labels: tuple[str, ...],
     **fields: Any,  # noqa: ANN401 - the other fields of `ApiKeys.create`
@@ -81,21 +84,28 @@ def command(
       apikey create ci-prod --expires-in 90d --role metrics-writer
     """
     moment = asked_expiry(session, expires_on, expires_in)
+    receivers = Receivers(out, deliver, then, deliver_timeout)
     try:
         if if_missing:
             session.keys.require_free(alias)
-        with reserve(out) as file:
-            key = session.keys.create(
+        with handover(session, receivers) as hands:
+            made: list[Created] = []
+
+            def give(key: ApiKey) -> None:
+                note_what_differs(session, key, alias)
+                keystore, now = session.location.path, session.now
+                made.append(Created(key, alias=alias, file=out, keystore=keystore, now=now))
+                hands.give(made[-1])
+
+            session.keys.create(
                 alias,
                 expires_on=moment,
                 labels=dict(parse_labels(labels)),
                 policy=session.policy,
+                deliver=give,
                 **fields,
             )
-            note_what_differs(session, key, alias)
-            keystore, now = session.location.path, session.now
-            created = Created(key, alias=alias, file=out, keystore=keystore, now=now)
-            hand_out(session.out, created, file)
+            hands.finish(made[-1])
     except KeyExistsError as error:
         if not if_missing or isinstance(error, KeySuspendedError):
             raise

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import click
 
 from metricshub_apikey.cli.completion import complete_alias
-from metricshub_apikey.cli.delivery import NewKey, hand_out, reserve
+from metricshub_apikey.cli.delivery import NewKey, Receivers, handover
 from metricshub_apikey.cli.options import (
     Command,
     asked_expiry,
     common_options,
     expiry_options,
     length,
-    out_option,
     pass_session,
     quiet,
+    receivers,
     state_option,
 )
 from metricshub_apikey.cli.result import Document, Result
@@ -48,7 +49,7 @@ class Rotated(NewKey):
         old = self.old and key_document(self.old, now=self.now, usage=Usage())
         return {"keystore": self.keystore, "rotated": True, **self.fields(), "old": old}
 
-    def notes(self) -> list[str]:
+    def consequences(self) -> list[str]:
         """Return how long the old key works."""
         if self.old is None or self.old.expires_on is None:
             return []
@@ -67,7 +68,7 @@ class NotDue(Result):
 
     def document(self) -> Document:
         """Return the fields of a rotated key, all unknown but the alias."""
-        unknown = dict.fromkeys((*KEY_FIELDS, "key", "file", "old"))
+        unknown = dict.fromkeys((*KEY_FIELDS, "key", "file", "delivery_output", "old"))
         return {"keystore": self.keystore, "rotated": False, **unknown, "alias": self.alias}
 
 
@@ -103,7 +104,7 @@ class Finished(Result):
 )
 @click.option("--finish", is_flag=True, help="Remove the old key of the last rotation.")
 @expiry_options
-@out_option
+@receivers
 @quiet("Print the key alone.")
 @state_option
 @common_options()
@@ -115,6 +116,9 @@ def command(
     alias: str,
     finish: bool,
     out: str | None,
+    deliver: str | None,
+    then: str | None,
+    deliver_timeout: float,
     **options: Any,  # noqa: ANN401 - what Click passes
 ) -> None:
     """
@@ -126,20 +130,24 @@ def command(
     """
     session.require_keystore()
     if finish:
-        if out is not None or any(value is not None for value in options.values()):
+        if any(value is not None for value in (out, deliver, then, *options.values())):
             raise InvalidArgumentError("--finish goes with no other option.")
         return _finish(session, alias)
     if not _is_due(session, alias, options["if_expiring"]):
         return _not_due(session, alias)
-    with reserve(out) as file:
-        done = _rotate(session, alias, **options)
+    with handover(session, Receivers(out, deliver, then, deliver_timeout)) as hands:
+        made: list[Rotated] = []
+
+        def give(planned: Rotation) -> None:
+            keystore, now = session.location.path, session.now
+            made.append(Rotated(planned, alias=alias, file=out, keystore=keystore, now=now))
+            hands.give(made[-1])
+
+        done = _rotate(session, alias, give, **options)
         if done is None:  # since a moment ago
-            if file is not None:
-                file.discard()
+            hands.give_up()
             return _not_due(session, alias)
-        keystore, now = session.location.path, session.now
-        rotated = Rotated(done, alias=alias, file=out, keystore=keystore, now=now)
-        return hand_out(session.out, rotated, file)
+        return hands.finish(made[-1])
 
 
 def _is_due(session: Session, alias: str, within: timedelta | None) -> bool:
@@ -158,6 +166,7 @@ def _not_due(session: Session, alias: str) -> None:
 def _rotate(
     session: Session,
     alias: str,
+    give: Callable[[Rotation], None],
     *,
     overlap: timedelta | None,
     if_expiring: timedelta | None,
@@ -168,9 +177,11 @@ def _rotate(
     overlap = DEFAULT_OVERLAP if overlap is None else overlap
     policy = session.policy
     if if_expiring is None:
-        return session.keys.rotate(alias, overlap=overlap, expires_on=moment, policy=policy)
+        return session.keys.rotate(
+            alias, overlap=overlap, expires_on=moment, policy=policy, deliver=give
+        )
     return session.keys.rotate_if_expiring(
-        alias, if_expiring, overlap=overlap, expires_on=moment, policy=policy
+        alias, if_expiring, overlap=overlap, expires_on=moment, policy=policy, deliver=give
     )
 
 
