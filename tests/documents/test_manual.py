@@ -369,6 +369,7 @@ def test_the_page_fits_a_terminal() -> None:
         "DESCRIPTION",
         "OPTIONS",
         "COMMANDS",
+        "DELIVERY",
         "EXPIRY",
         "POLICY",
         "GATEWAY",

@@ -151,7 +151,6 @@ class Handover:
             NotDeliveredError: Its user did not get it.
         """
         session, options = self._session, self._options
-        session.interrupts.release()
         if options.deliver or options.then:
             from metricshub_apikey.registry.delivery import variables
 
@@ -159,9 +158,11 @@ class Handover:
         if options.deliver:
             from metricshub_apikey.registry.delivery import deliver
 
+            session.interrupts.release()  # a command may take long
             new.output = deliver(
                 options.deliver, new.key, self._told, timeout=options.seconds, echo=self._echo
             )
+            session.interrupts.hold()
         elif self._file is None:
             session.out.warn_if_readable()
             if session.out.form is Form.JSON:
