@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -22,6 +23,7 @@ from uuid import UUID
 
 import pytest
 
+from builders import put
 from conftest import COMMAND, ORDINARY_USER, Run, missing
 from metricshub_apikey import ApiKeys, __version__
 from metricshub_apikey.cli.main import COMMANDS
@@ -61,15 +63,6 @@ def document(text: str) -> dict[str, Any]:
     """Return the one JSON document in *text*."""
     found: dict[str, Any] = json.loads(text)
     return found
-
-
-def put(keystore: Path, alias: str, value: bytes, created_ms: int = 0) -> None:
-    """Put an entry there that this program would not make."""
-
-    def add(store: Store) -> None:
-        store.add(ENTRY_PREFIX + alias, value, created_ms=created_ms, random_bytes=os.urandom)
-
-    Keystore(keystore).update(add, create=True)
 
 
 def put_many(keystore: Path, count: int) -> None:
@@ -655,7 +648,7 @@ def test_json_keeps_the_hint_apart(run: Run, registry: ApiKeys) -> None:
         "error": {
             "code": "key-exists",
             "message": "An API key with alias 'x' already exists.",
-            "hint": "Revoke it first, or choose another alias.",
+            "hint": "Choose another alias, or revoke it first: apikey revoke -- x",
         }
     }
 
@@ -780,7 +773,8 @@ def test_no_right_to_the_keystore(
         done,
         1,
         stderr=f"Error: Access denied to {file}.\n"
-        "Hint: Run the command as the file's owner: sudo -u root apikey …\n",
+        "Hint: Run the command as the file's owner: sudo -u root apikey "
+        f"{shlex.join([*command, '--keystore', str(file)])}\n",
     )
     public.chmod(0o700)
     assert run(*command, "--keystore", file, command=ordinary).stderr == done.stderr

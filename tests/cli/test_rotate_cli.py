@@ -152,7 +152,8 @@ def test_a_second_rotation(run: Run, registry: ApiKeys, keystore: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(
         rf"Error: The API key 'web' has just been rotated: its old key works until {TIME}\.\n"
-        "Hint: Once nobody uses the old key, end it: apikey rotate web --finish\n",
+        "Hint: When no client uses the old key any more, end it: "
+        "apikey rotate --finish -- web\n",
         done.stderr,
     )
     assert document(run("rotate", "web", "-o", "json").stderr)["error"]["code"] == (
@@ -225,7 +226,7 @@ def test_a_key_that_is_not_delivered(run: Run, registry: ApiKeys) -> None:
         done = run("rotate", "web", stdout=full)
     assert done.returncode == 1
     assert "Error: The API key with alias 'web' was rotated but not delivered: " in done.stderr
-    assert "apikey revoke web" in done.stderr
+    assert " revoke -- web" in done.stderr
     assert keys(registry)["web.prev"] == old
 
 

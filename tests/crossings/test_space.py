@@ -174,7 +174,7 @@ def test_no_room_for_the_key(run: Run, small: Path, keystore: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(
         rf"Error: The API key with alias 'it's' was created but not delivered: {NO_SPACE}\.?\n"
-        r"""Hint: .*: apikey revoke 'it'"'"'s'\n""",
+        r"""Hint: .*: apikey revoke -- 'it'"'"'s'\n""",
         done.stderr,
     )
     assert aliases(keystore) == ("it's",)

@@ -98,7 +98,7 @@ def test_an_undelivered_key_is_told(error: BaseException, reason: str) -> None:
     assert message.startswith("The API key with alias 'ci' was created but not delivered: ")
     assert reason in message
     assert caught.value.hint is not None
-    assert caught.value.hint.endswith("apikey revoke ci")
+    assert caught.value.hint.endswith("apikey revoke -- ci")
 
 
 def test_a_bug_is_not_disguised() -> None:

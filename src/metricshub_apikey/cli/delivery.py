@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from metricshub_apikey.errors import NotDeliveredError, OutputError
+from metricshub_apikey.errors import NotDeliveredError, OutputError, own_command
 from metricshub_apikey.files.new_file import NewFile
 from metricshub_apikey.files.signals import postponed
 from metricshub_apikey.formats.visible import escape
@@ -64,12 +64,10 @@ def promise(alias: str, done: str = "created") -> Iterator[None]:
     try:
         yield
     except (OSError, OutputError, Interrupted) as error:
-        import shlex
-
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise NotDeliveredError(
             f"The API key with alias '{alias}' was {done} but not delivered: {reason}",
-            hint=f"Revoke it, then create it again: apikey revoke {shlex.quote(alias)}",
+            hint=f"Revoke it, then create it again: {own_command('revoke', alias)}",
         ) from error
 
 

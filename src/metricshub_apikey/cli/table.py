@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -46,12 +46,12 @@ UNKNOWN = "unknown"
 COLUMNS = (
     "Alias", "Key", "Roles", "Service account", "Created", "Created by", "Last used", "Expires"
 )  # fmt: skip
-Groups = Mapping[tuple[int, ...], int | None]
+Columns = Mapping[tuple[int, ...], int | None]
 
-STACKED: Groups = {(0, 1): 24, (2, 3): None, (4, 5): 16, (6,): 12, (7,): 13}
+STACKED: Columns = {(0, 1): 24, (2, 3): None, (4, 5): 16, (6,): 12, (7,): 13}
 """Which of the columns share one where the terminal is narrow, and how wide it may be."""
 
-PILED: Groups = {(0, 1, 2, 3): None, (4, 5, 6, 7): 16}
+PILED: Columns = {(0, 1, 2, 3): None, (4, 5, 6, 7): 16}
 """The same where it is narrower than that has room for."""
 
 
@@ -136,7 +136,7 @@ def _wide(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _narrow(rows: Sequence[Row], groups: Groups) -> Table:
+def _narrow(rows: Sequence[Row], groups: Columns) -> Table:
     apart = 1 if groups is PILED else 0
     table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, leading=apart)
     shown = [(*cells[:-1], cells[-1].replace(", ", "\n")) for cells, _ in rows]
@@ -151,18 +151,25 @@ def _narrow(rows: Sequence[Row], groups: Groups) -> Table:
     return table
 
 
-def findings_table(findings: Sequence[Finding]) -> Table:
-    """Return what a check found, each finding with its mark in the colour of its severity."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+def findings_drawing(findings: Sequence[Finding]) -> Group:
+    """
+    Return what a check found, each finding with its mark in the colour of its severity.
+
+    Hints are not folded: a command that a user copies from a terminal must be in one line.
+    """
+    marks = max((len(finding.severity.name) for finding in findings), default=0)
+    drawn: list[RenderableType] = []
     for finding in findings:
-        text = Text(escape(finding.sentence))
-        if finding.hint:
-            text.append(f"\n{escape(finding.hint)}", style="dim")
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, width=marks)
+        table.add_column(overflow="fold")
         mark = Text(finding.severity.name.lower(), style=COLOURS[finding.severity])
-        table.add_row(mark, text)
-    return table
+        table.add_row(mark, Text(escape(finding.sentence)))
+        drawn.append(table)
+        if finding.hint:
+            hint = " " * (marks + 2) + escape(finding.hint)
+            drawn.append(Text(hint, style="dim", no_wrap=True, overflow="ignore"))
+    return Group(*drawn)
 
 
 class _Page(StringIO):
@@ -192,7 +199,7 @@ def drawn(drawing: RenderableType, width: int, encoding: str, *, color: bool) ->
         highlight=False,
         emoji=False,
     )
-    console.print(drawing)
+    console.print(drawing, crop=False)
     lines = [line.rstrip() for line in page.getvalue().split("\n")]
     return "\n".join(lines).strip("\n")
 
