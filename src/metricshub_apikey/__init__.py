@@ -7,7 +7,7 @@ MetricsHub's API keys, in its own keystore.
     'mcp-openai'
     >>> [key.alias for key in keys]
     ['mcp-openai']
-    >>> keys.revoke("mcp-openai")
+    >>> keys.revoke("mcp-openai").aliases
     ('mcp-openai',)
 
 Everything raised on purpose is an `ApiKeyError`. What `__all__` names is public; all else is

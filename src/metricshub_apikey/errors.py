@@ -3,8 +3,56 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
+
+
+def _plain_program(*, elsewhere: bool) -> Sequence[str]:
+    del elsewhere
+    return ("apikey",)
+
+
+_program: list[Callable[..., Sequence[str]]] = [_plain_program]
+
+
+def use_program(program: Callable[..., Sequence[str]]) -> None:
+    """
+    Let hints name the program as it was started.
+
+    Args:
+        program: Returns its words, with the options that name the keystore; called only when
+            something goes wrong. With `elsewhere=True` another user will run it, and the
+            arguments are among the words.
+    """
+    _program[0] = program
+
+
+def own_command(command: str, *names: str) -> str:
+    """
+    Return a command line of this program that works when it is pasted into a shell.
+
+    Args:
+        command: The command, with options that need no quotes: `rotate --finish`.
+        names: Its arguments, whatever is in them.
+    """
+    import shlex
+
+    words = [*_program[0](elsewhere=False), *command.split()]
+    return shlex.join([*words, "--", *names] if names else words)
+
+
+def same_command() -> str:
+    """Return this command line once more, for another user's shell."""
+    import shlex
+
+    return shlex.join(_program[0](elsewhere=True))
+
+
+def shell_command(*words: str) -> str:
+    """Return a line for a shell, each word quoted where it needs that."""
+    import shlex
+
+    return shlex.join(words)
 
 
 class ApiKeyError(Exception):
@@ -220,11 +268,35 @@ class MissingExtraError(ApiKeyError):
 
     code = "extra-missing"
 
-    def __init__(self, extra: str, packages: Sequence[str]) -> None:
+    def __init__(self, extra: str) -> None:
         super().__init__(
             f"The extra '{extra}' of apikey is not installed.",
-            hint=f"Install it with: {sys.executable} -m pip install {' '.join(packages)}",
+            hint=f"Install it with: {shell_command(*_installer(), *_installed(extra))}",
         )
+
+
+def _installer() -> list[str]:
+    """Return the command that installs where this program runs: pipx, uv or pip."""
+    from importlib.util import find_spec
+
+    parts = sys.prefix.replace("\\", "/").split("/")
+    if "pipx" in parts:
+        return ["pipx", "install", "--force"]
+    if parts[-3:-1] == ["uv", "tools"]:
+        return ["uv", "tool", "install", "--force"]
+    if find_spec("pip") is None:
+        return ["uv", "pip", "install", "--python", sys.executable]
+    return [sys.executable, "-m", "pip", "install"]
+
+
+def _installed(extra: str) -> list[str]:
+    """Return what to install: the package with its extra, or the clone that this is part of."""
+    import os
+
+    project = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if os.path.isfile(os.path.join(project, "pyproject.toml")):
+        return ["-e", f"{project}[{extra}]"]
+    return [f"metricshub-apikey[{extra}]"]
 
 
 class ServeError(ApiKeyError):

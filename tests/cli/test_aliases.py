@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from builders import put
 from conftest import Run
 from shell import (
     Environment,
     check,
     check_usage,
-    put,
 )
 
 

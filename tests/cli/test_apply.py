@@ -255,7 +255,6 @@ def test_a_list_that_cannot_be_used(run: Run, listed: Path, tmp_path: Path) -> N
         (".x", "%2Ex"),
         ("a b", "a b"),
         ("ünï-😀", "ünï-😀"),
-        ("-rf", "-rf"),
     ],
 )
 def test_names_of_files(past: RuledKeys, tmp_path: Path, alias: str, name: str) -> None:

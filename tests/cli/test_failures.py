@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from builders import put
 from conftest import ORDINARY_USER, Run, missing
 from metricshub_apikey import ApiKeys
 from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore
@@ -19,7 +21,6 @@ from shell import (
     check,
     damaged,
     names,
-    put,
 )
 
 # The failures and their words
@@ -137,7 +138,8 @@ def test_no_right_to_the_keystore(
         done,
         1,
         stderr=f"Error: Access denied to {file}.\n"
-        "Hint: Run the command as the file's owner: sudo -u root apikey …\n",
+        "Hint: Run the command as the file's owner: sudo -u root apikey "
+        f"{shlex.join([*command, '--keystore', str(file)])}\n",
     )
     public.chmod(0o700)
     assert run(*command, "--keystore", file, command=ordinary).stderr == done.stderr

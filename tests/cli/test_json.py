@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from builders import put
 from conftest import Run
 from metricshub_apikey import ApiKeys
 from metricshub_apikey.keys.document import KEY_FIELDS
 from shell import (
     UUID4,
     document,
-    put,
 )
 
 
@@ -185,6 +185,6 @@ def test_json_keeps_the_hint_apart(run: Run, registry: ApiKeys) -> None:
         "error": {
             "code": "key-exists",
             "message": "An API key with alias 'x' already exists.",
-            "hint": "Revoke it first, or choose another alias.",
+            "hint": "Choose another alias, or revoke it first: apikey revoke -- x",
         }
     }

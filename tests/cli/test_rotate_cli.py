@@ -152,7 +152,8 @@ def test_a_second_rotation(run: Run, registry: ApiKeys, keystore: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(
         rf"Error: The API key 'web' has just been rotated: its old key works until {TIME}\.\n"
-        "Hint: Once the old key is no longer used, end it: apikey rotate web --finish\n",
+        "Hint: When no client uses the old key any more, end it: "
+        "apikey rotate --finish -- web\n",
         done.stderr,
     )
     assert document(run("rotate", "web", "-o", "json").stderr)["error"]["code"] == (

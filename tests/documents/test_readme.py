@@ -87,7 +87,11 @@ def with_apikey(environment: dict[str, str], folder: Path, *options: str) -> dic
     command = shlex.join([sys.executable, "-m", "metricshub_apikey", *options])
     shim.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     shim.chmod(0o755)
-    return {**environment, "PATH": f"{shim.parent}:{environment['PATH']}"}
+    return {
+        **environment,
+        "APIKEY_LAUNCHER": "apikey",
+        "PATH": f"{shim.parent}:{environment['PATH']}",
+    }
 
 
 def test_every_console_example_prints_what_the_readme_says(

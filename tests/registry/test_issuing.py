@@ -13,7 +13,7 @@ from metricshub_apikey import ApiKey
 from metricshub_apikey.keys.expiry import to_local
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.policy.rules import STOCK, Policy
-from metricshub_apikey.registry.issuing import Issuer, undelivered
+from metricshub_apikey.registry.issuing import Issuer, new_name, undelivered
 from metricshub_apikey.secret import UNREADABLE, Secret
 
 NOW = datetime(2030, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
@@ -36,7 +36,8 @@ def make(
     policy: Policy = STOCK,
 ) -> ApiKey:
     """Return a new key."""
-    return Issuer(at(NOW), policy, None, os.urandom).new_key(alias, expires_on, metadata)
+    issuer = Issuer(at(NOW), policy, None, os.urandom)
+    return issuer.new_key(new_name(alias), expires_on, metadata)
 
 
 def check_edit(old: ApiKey, new: ApiKey, *, now: datetime, policy: Policy) -> None:

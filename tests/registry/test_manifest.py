@@ -16,7 +16,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from builders import put
 from clock import HERE
+from metricshub_apikey import ApiKeys
 from metricshub_apikey.errors import ManifestError
 from metricshub_apikey.keys.expiry import text
 from metricshub_apikey.keys.metadata import Metadata
@@ -257,8 +259,6 @@ def test_no_expiry(typed: str) -> None:
         ("alias: a\n  alias: b", "line 2: 'alias' is there twice."),
         ("alias: 007", "line 1: alias: expected a text, not a number; put it in quotes."),
         ("alias: no", "line 1: alias: expected a text, not true or false; put it in quotes."),
-        ("alias: ' a'", "line 1: alias: An alias has no white space at its ends."),
-        ("alias: Σ", "line 1: alias: An alias has no capital sigma"),
         ("role: a", "line 1: 'role' is not a field of a key. Did you mean 'roles'?"),
         ("key: a", "line 1: 'key' is not a field of a key. Known are: alias, expires_on, expires"),
         ("<<: a", "line 1: '<<' is not a field of a key."),
@@ -267,12 +267,30 @@ def test_no_expiry(typed: str) -> None:
         ("12", "line 1: expected a key, not a number."),
         ("", "line 1: expected a key, not nothing."),
         ("[a]", "line 1: expected a key, not a list."),
-        ("''", "line 1: alias: An alias has 1 to 128 characters."),
     ],
 )
 def test_bad_items(item: str, reason: str) -> None:
     """What is wrong is named with the line, the key and the field, and what to do."""
     assert refusal(f"- {item}").startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("alias", "reason"),
+    [
+        ("' a'", "An alias has no white space at its ends."),
+        ("Σ", "An alias has no capital sigma"),
+        ("''", "An alias has 1 to 128 characters."),
+        ("-y", "An alias does not begin with a hyphen"),
+    ],
+)
+def test_an_alias_that_no_new_key_can_have(keystore: Path, alias: str, reason: str) -> None:
+    """A key that is missing is not made with it; one of Java's is managed as any other."""
+    wanted = from_yaml(f"- alias: a\n- alias: {alias}\n  description: x\n")
+    keys = ApiKeys(keystore)
+    with pytest.raises(ManifestError, match=f"^standard input, line 2: alias: {reason}"):
+        keys.preview(wanted, prune=False)
+    put(keystore, wanted[1].alias, b"key-of-java-1111")
+    assert [step.action for step in keys.preview(wanted, prune=True).steps] == ["create", "edit"]
 
 
 @pytest.mark.parametrize(
@@ -340,7 +358,7 @@ def test_the_slow_loader_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal("- a\n- b: c: d").startswith("line 2: this is not YAML: ")
     assert refusal("- a\n- '\x07'").startswith("line 2: this is not YAML: ")
     assert refusal('- "\\UFFFFFFFF"').startswith("line 1: this is not YAML: odd escape")
-    assert refusal('- "\\ud800"').startswith("line 1: alias: An alias has no capital sigma and")
+    assert "An alias has no capital sigma and" in str(from_yaml('- "\\ud800"')[0].refused)
     assert refusal("[" * 5000) == "line 1: this is nested too deeply."
 
 

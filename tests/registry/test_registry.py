@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import metricshub_apikey.errors as wrong
+from builders import put
 from clock import HERE
 from metricshub_apikey import ApiKeys
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX
@@ -23,15 +24,6 @@ from places import VECTORS
 from stock import Stock
 
 NOW = datetime(2030, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
-
-
-def put(keystore: Path, alias: str, value: bytes, *, created_ms: int = 0) -> None:
-    """Put an entry there that this program would not make."""
-
-    def add(store: Store) -> None:
-        store.add(ENTRY_PREFIX + alias, value, created_ms=created_ms, random_bytes=os.urandom)
-
-    Keystore(keystore).update(add, create=True)
 
 
 def put_foreign(keystore: Path, alias: str) -> None:
@@ -95,7 +87,7 @@ def test_a_taken_alias(registry: ApiKeys, keystore: Path, alias: str) -> None:
         with pytest.raises(wrong.KeyExistsError) as caught:
             refuse(alias)
         assert caught.value.message == f"An API key with alias '{alias}' already exists."
-        assert caught.value.hint == "Revoke it first, or choose another alias."
+        assert caught.value.hint == "Choose another alias, or revoke it first: apikey revoke -- x"
     assert keystore.read_bytes() == before
 
 

@@ -345,7 +345,7 @@ def test_a_second_rotation_while_one_is_pending(bench: Bench, keystore: Path) ->
         assert caught.value.message == (
             "The API key 'web' has just been rotated: its old key works until 2030-05-07T07:08:09."
         )
-        assert "apikey rotate web --finish" in (caught.value.hint or "")
+        assert "apikey rotate --finish -- web" in (caught.value.hint or "")
     assert keystore.read_bytes() == before
     assert bench.commits == 2
 
@@ -426,7 +426,7 @@ def test_an_unreadable_key(bench: Bench, keystore: Path, value: bytes) -> None:
     before = keystore.read_bytes()
     with pytest.raises(wrong.EntryUnreadableError) as caught:
         bench.registry.rotate_if_expiring("odd", DAY)
-    assert caught.value.hint == "Revoke it, then create it again."
+    assert caught.value.hint == "Revoke it, then create it again: apikey revoke -- odd"
     with pytest.raises(wrong.EntryUnreadableError):
         bench.registry.rotate("odd")
     assert keystore.read_bytes() == before

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import builders
-from builders import data_info, des3_bag, secret_bag
+from builders import data_info, des3_bag, put, secret_bag
 from clock import HERE, at
 from conftest import COMMAND, Run, missing
 from faults import run_traced
@@ -28,12 +28,10 @@ from metricshub_apikey.activity.database import ActivityLog
 from metricshub_apikey.errors import PolicyError
 from metricshub_apikey.files import temporary
 from metricshub_apikey.files.reading import identity
-from metricshub_apikey.keys.api_key import ENTRY_PREFIX
 from metricshub_apikey.keys.expiry import after, to_local
 from metricshub_apikey.keys.fingerprint import fingerprint
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.keystore import Keystore
-from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import STOCK, Policy
 from metricshub_apikey.review.checks import Finding, Report, Severity, Thresholds, examine
 from places import VECTORS
@@ -42,15 +40,6 @@ NOW = datetime(2027, 6, 15, 12, tzinfo=UTC)
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 OK, WARNING, CRITICAL, UNKNOWN = Severity
 NO_USAGE, USUAL = Usage(), Thresholds()
-
-
-def put(keystore: Path, alias: str, value: bytes) -> None:
-    """Put an entry there that this program would not make."""
-
-    def add(store: Store) -> None:
-        store.add(ENTRY_PREFIX + alias, value, created_ms=0, random_bytes=os.urandom)
-
-    Keystore(keystore).update(add, create=True)
 
 
 def report_of(
@@ -352,7 +341,10 @@ def test_a_pipe(run: Run, registry: ApiKeys, keystore: Path) -> None:
         "critical  The file has mode 0666: others may read or change it.",
         "          Take those rights away: apikey check --fix",
         *_folded(f"critical  {', '.join(aliases)} cannot be read: a stock server refuses"),
-        "          Mend an expiry written by hand: apikey check --fix; else revoke the key.",
+        (
+            "          Mend an expiry written by hand: apikey check --fix; "
+            f"else revoke: apikey revoke -- {' '.join(aliases)}"
+        ),
         "ok        No key has expired or will soon.",
         "ok        Expiries are read in UTC, which --timezone names.",
         "",
@@ -388,7 +380,7 @@ def terminal(environment: dict[str, str], *arguments: str, columns: int = 80) ->
 
 
 def test_a_terminal(environment: dict[str, str], registry: ApiKeys, keystore: Path) -> None:
-    """On a terminal the marks are coloured, and no line is wider than the terminal."""
+    """On a terminal the marks are coloured, and no line is wider, but a command to be copied."""
     registry.create("ci")
     keystore.chmod(0o644)
     put(keystore, "long-" * 20, b"key__never")
@@ -397,7 +389,8 @@ def test_a_terminal(environment: dict[str, str], registry: ApiKeys, keystore: Pa
     assert "\x1b[32mok " in shown
     assert "\x1b[31mcritical\x1b[0m" in shown
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
-    assert max(map(len, lines)) <= 80
+    assert all(" -m metricshub_apikey " in line for line in lines if len(line) > 80)
+    assert any(line.endswith(f" revoke -- {'long-' * 20}") for line in lines)
     assert "long-" * 20 in "".join(line[10:] for line in lines)
     _, plain = terminal({**environment, "NO_COLOR": "1"}, "check")
     assert "\x1b" not in plain
@@ -418,7 +411,7 @@ def test_json(run: Run, keystore: Path) -> None:
         "check": "expired",
         "severity": "critical",
         "sentence": "ünï-😀: expired.",
-        "hint": "Replace it: apikey rotate ALIAS; or revoke it",
+        "hint": "Replace: apikey rotate -- 'ünï-😀'; or revoke: apikey revoke -- 'ünï-😀'",
         "aliases": ["ünï-😀"],
     }
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import examples
+from builders import examples, put
 from conftest import Run, missing
 from fields import fields
 from metricshub_apikey import ApiKeys
@@ -61,15 +61,6 @@ def repair(keys: ApiKeys) -> list[str]:
     return mend(keys._keystore, keys._journal, keys._now())
 
 
-def put(keystore: Path, alias: str, value: bytes) -> None:
-    """Put an entry there that this program would not make."""
-
-    def add(store: Store) -> None:
-        store.add(ENTRY_PREFIX + alias, value, created_ms=1000, random_bytes=os.urandom)
-
-    Keystore(keystore).update(add, create=True)
-
-
 def mode(path: Path) -> int:
     """Return the rights of a file."""
     return stat.S_IMODE(path.stat().st_mode)
@@ -108,7 +99,7 @@ def test_expiries_typed_by_hand(
 ) -> None:
     """What a person meant is written as Java reads it; the key stays."""
     zone("America/New_York")
-    put(keystore, "ci", f"the-key__{typed}".encode())
+    put(keystore, "ci", f"the-key__{typed}".encode(), 1000)
     assert repair(ApiKeys(Keystore(keystore))) == [f"The expiry of 'ci' is now {stored}."]
     assert values(keystore) == {"api_key:ci": f"the-key__{stored}".encode()}
     assert repair(ApiKeys(Keystore(keystore))) == []
@@ -125,7 +116,7 @@ def test_expiries_typed_by_hand(
 )
 def test_what_nobody_could_mean_is_left(keystore: Path, value: bytes) -> None:
     """Where it is not sure what was meant, the entry stays as it is."""
-    put(keystore, "ci", value)
+    put(keystore, "ci", value, 1000)
     before = identity(keystore.stat())
     assert repair(ApiKeys(Keystore(keystore))) == []
     assert identity(keystore.stat()) == before
@@ -142,7 +133,7 @@ def test_any_such_expiry(
 ) -> None:
     """Whatever the date and the key are, they are the same afterwards, and can be read."""
     keystore = tmp_path_factory.mktemp("any") / "store.p12"
-    put(keystore, "ci", f"{key}__{moment.strftime(form)}".encode())
+    put(keystore, "ci", f"{key}__{moment.strftime(form)}".encode(), 1000)
     assert len(repair(ApiKeys(Keystore(keystore)))) == 1
     found = ApiKeys(Keystore(keystore)).get("ci")
     assert (found.secret.reveal(), found.created_ms) == (key, 1000)
@@ -153,7 +144,7 @@ def test_any_such_expiry(
 def test_it_is_recorded(keystore: Path) -> None:
     """The journal is told which keys were mended, and nothing where none was."""
     events: list[Event] = []
-    put(keystore, "ci", b"key__2999-12-31")
+    put(keystore, "ci", b"key__2999-12-31", 1000)
     journaled = ApiKeys(Keystore(keystore), journal=Journal("me@here", events.extend))
     repair(journaled)
     repair(journaled)
@@ -169,8 +160,8 @@ def test_everything_else_stays(registry: ApiKeys, keystore: Path) -> None:
     registry.create("ci", **fields(Metadata(roles=("writer",), description="nightly")))
     before = registry.get("ci")
     others = {bag.raw for bag in Keystore(keystore).read().bags if bag.alias != "api_key:ci"}
-    put(keystore, "first", b"one__2999-12-31")
-    put(keystore, "second", b"two__2999-12-31 10:00")
+    put(keystore, "first", b"one__2999-12-31", 1000)
+    put(keystore, "second", b"two__2999-12-31 10:00", 1000)
 
     def spoil(store: Store) -> None:
         (bag,) = store.find("api_key:ci")
@@ -254,7 +245,7 @@ def test_fix(run: Run, keystore: Path, stock: Stock) -> None:
     """What was done is said, a stock server then takes all keys, and a second time is none."""
     keystore.parent.mkdir()
     stock.ask("create", keystore, "before", "key-before")
-    put(keystore, "hand-made", b"key-made__2999-12-31")
+    put(keystore, "hand-made", b"key-made__2999-12-31", 1000)
     stock.ask("create", keystore, "after", "key-after")
     keystore.chmod(0o644)
     with pytest.raises(StockError, match="DateTimeParseException"):
@@ -297,7 +288,7 @@ def test_fix_without_the_right(run: Run, public: Path, ordinary: list[str]) -> N
     if os.geteuid():
         missing("a file of somebody else's needs root")
     keystore = public / "store.p12"
-    put(keystore, "ci", b"key__2999-12-31")
+    put(keystore, "ci", b"key__2999-12-31", 1000)
     keystore.chmod(0o644)
     before = identity(keystore.stat())
     done = run("check", "--fix", "-o", "nagios", "--keystore", keystore, command=ordinary)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -21,6 +23,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from metricshub_apikey.errors import EntryUnreadableError
+from metricshub_apikey.keys.api_key import ENTRY_PREFIX
+from metricshub_apikey.keystore.keystore import Keystore
 from metricshub_apikey.pkcs12 import der
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.kdf import KdfParameters, Passwords, pkcs12_kdf
@@ -395,3 +399,12 @@ foreign_bags = st.builds(
     ),
 )
 """Bags that this project has no use for, some without a name or a date."""
+
+
+def put(keystore: Path, alias: str, value: bytes, created_ms: int = 0) -> None:
+    """Put an API key into a keystore that `create` would not make, as another program may."""
+
+    def add(store: Store) -> None:
+        store.add(ENTRY_PREFIX + alias, value, created_ms=created_ms, random_bytes=os.urandom)
+
+    Keystore(keystore).update(add, create=True)

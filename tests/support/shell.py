@@ -40,15 +40,6 @@ def document(text: str) -> dict[str, Any]:
     return found
 
 
-def put(keystore: Path, alias: str, value: bytes, created_ms: int = 0) -> None:
-    """Put an entry there that this program would not make."""
-
-    def add(store: Store) -> None:
-        store.add(ENTRY_PREFIX + alias, value, created_ms=created_ms, random_bytes=os.urandom)
-
-    Keystore(keystore).update(add, create=True)
-
-
 def put_many(keystore: Path, count: int) -> None:
     """Put many keys with long aliases there: more than a pipe takes at once."""
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from metricshub_apikey.errors import ActivityError, UnsafeLocationError
 from metricshub_apikey.files import ownership, private, reading
 from metricshub_apikey.files.temporary import new_name
+from metricshub_apikey.keys.alias import spellings
 
 if TYPE_CHECKING:
     import sqlite3
@@ -122,6 +123,11 @@ class ActivityLog:
         """Return what was done, oldest first: to *alias*, in lower case, and from *since* on."""
         start = None if since is None else _milliseconds(since)
         return self._read(EVENTS, (alias, start, None), _event)
+
+    def about(self, alias: str | None, since: datetime | None = None) -> list[Event]:
+        """Like `events`, for the *alias* that a user typed, in the spelling that is there."""
+        names = (None,) if alias is None else spellings(alias)
+        return next((found for name in names if (found := self.events(name, since))), [])
 
     def history(self, fingerprint: str) -> list[Event]:
         """Return what was done to one key, whatever its alias was, oldest first."""

@@ -15,7 +15,7 @@ from itertools import pairwise
 import click
 
 from metricshub_apikey import __version__
-from metricshub_apikey.errors import ApiKeyError, InvalidArgumentError, ReaderGoneError
+from metricshub_apikey.errors import ApiKeyError, InvalidArgumentError, ReaderGoneError, use_program
 from metricshub_apikey.formats.visible import escape
 
 from .completion import VARIABLE
@@ -97,6 +97,7 @@ def run(arguments: Sequence[str]) -> int:
     its traceback.
     """
     session = Session()
+    use_program(session.program)
     forbid_core_dumps()
     try:
         session.interrupts.listen()

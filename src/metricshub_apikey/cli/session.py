@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import cached_property
 from io import BytesIO
+from itertools import takewhile
 from typing import TYPE_CHECKING, BinaryIO
 
 from metricshub_apikey.activity.caller import caller
@@ -20,11 +21,18 @@ from metricshub_apikey.errors import (
     NotConfirmedError,
     PasswordError,
     PolicyError,
+    own_command,
 )
+from metricshub_apikey.keys.alias import meant
 from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.keystore import LOCK_TIMEOUT, Keystore, ignore_note
-from metricshub_apikey.keystore.location import Location, exists, find_keystore
+from metricshub_apikey.keystore.location import (
+    ENVIRONMENT_VARIABLE,
+    Location,
+    exists,
+    find_keystore,
+)
 from metricshub_apikey.keystore.passwords import STANDARD_INPUT, line_text, read_passwords
 from metricshub_apikey.keystore.server_zone import ServerZone, server_zone
 from metricshub_apikey.policy.rules import Policy
@@ -41,6 +49,9 @@ if TYPE_CHECKING:
 
 LAUNCHER_VARIABLE = "APIKEY_LAUNCHER"
 PASSWORD_FILE_VARIABLE = "METRICSHUB_KEYSTORE_PASSWORD_FILE"  # noqa: S105 - the name of a variable
+
+SUDO_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where sudo looks for commands, as Debian and Red Hat set it up."""
 
 MAX_SECRET = 16_384
 
@@ -66,6 +77,24 @@ class Session:
         self._events: list[Event] = []
         self._unconfirmed: list[NotConfirmedError] = []
 
+    def program(self, *, elsewhere: bool) -> list[str]:
+        """Return this program's words as it was started, for hints; see `errors.use_program`."""
+        from metricshub_apikey.policy.location import ENVIRONMENT_VARIABLE as POLICY_VARIABLE
+
+        words = _as_started(elsewhere=elsewhere)
+        for option, value, variable in (
+            ("--keystore", self.keystore, ENVIRONMENT_VARIABLE),
+            ("--password-file", self.password_file, PASSWORD_FILE_VARIABLE),
+            ("--policy", self.policy_file, POLICY_VARIABLE),
+        ):
+            if not elsewhere:
+                words += [option, value] if value else []
+            elif not value and os.environ.get(variable):
+                words += [option, os.environ[variable]]  # sudo passes no variables on
+        arguments = sys.argv[1:] if elsewhere else []
+        # The URL of a server may hold a password.
+        return words + ([] if any("://" in word for word in arguments) else arguments)
+
     @cached_property
     def out(self) -> Output:
         """Where everything is printed."""
@@ -76,15 +105,14 @@ class Session:
     @cached_property
     def location(self) -> Location:
         """Which keystore to use."""
-        launcher = os.environ.get(LAUNCHER_VARIABLE) or sys.argv[0]
-        return find_keystore(self.keystore, environ=os.environ, launcher=launcher)
+        return find_keystore(self.keystore, environ=os.environ, launcher=_launcher())
 
     def require_keystore(self) -> None:
         """Check that the keystore is there, or may be; raises NoKeystoreError."""
         if exists(self.location.path) is False:
             raise NoKeystoreError(
                 f"There is no keystore at {self.location.path}.",
-                hint="See which keystore is used, and why: apikey path",
+                hint=f"See which keystore is used, and why: {own_command('path')}",
             )
 
     @cached_property
@@ -209,6 +237,22 @@ class Session:
             unconfirmed=self._unconfirmed.append,
         )
 
+    def require_unlike(self, aliases: Container[str]) -> None:
+        """
+        Check that no option on the command line is the alias of a key as well.
+
+        Java can make keys with such names, and `list -q | xargs apikey revoke` passes them on.
+
+        Raises:
+            InvalidArgumentError: What is meant cannot be told.
+        """
+        for word in takewhile(lambda word: word != "--", sys.argv[1:]):
+            if word.startswith("-") and meant(word, aliases) is not None:
+                raise InvalidArgumentError(
+                    f"'{word}' is an option, and a key has this alias, too.",
+                    hint=f"To revoke that key: {own_command('revoke', word)}",
+                )
+
     def require_terminal(self) -> None:
         """Check that there is a terminal to ask on; raises InvalidArgumentError."""
         if not self.out.can_ask():
@@ -284,6 +328,25 @@ class Session:
     def _policy_zone(self) -> str | None:
         policy = self.policy_or_error()
         return None if isinstance(policy, PolicyError) else policy.timezone
+
+
+def _launcher() -> str:
+    return os.environ.get(LAUNCHER_VARIABLE) or sys.argv[0]
+
+
+def _as_started(*, elsewhere: bool) -> list[str]:
+    """Return the words that start this program: its name where a shell finds it by that."""
+    launcher = _launcher()
+    name = os.path.basename(launcher)
+    if name == "__main__.py":
+        return [sys.executable, "-m", "metricshub_apikey"]
+    if not os.path.dirname(launcher):
+        return ["apikey"]
+    from shutil import which
+
+    found = which(name, path=SUDO_PATH if elsewhere else None)
+    here = os.path.abspath(launcher)
+    return [name if found is not None and os.path.abspath(found) == here else here]
 
 
 def _typed(name: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metricshub_apikey.formats.visible import escape
+from metricshub_apikey.keys.alias import meant, spellings, stored
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.pkcs12.bag import fold
 
 from .result import Document, Result
 
@@ -23,13 +23,13 @@ class Suspension(Result):
     def __init__(
         self, aliases: Sequence[str], done: Sequence[ApiKey], *, keystore: str, suspended: bool
     ) -> None:
-        self.aliases = [*{fold(alias): alias for alias in reversed(aliases)}.values()][::-1]
+        self.aliases = [*{stored(alias): alias for alias in reversed(aliases)}.values()][::-1]
         self.keystore = keystore
         self.suspended = suspended
-        named = {fold(alias) for alias in aliases}
+        named = {name for alias in aliases for name in spellings(alias)}
         changed = {key.alias for key in done}
         self.also = [key.alias for key in done if key.alias not in named]
-        self.unchanged = [alias for alias in self.aliases if fold(alias) not in changed]
+        self.unchanged = [alias for alias in self.aliases if meant(alias, changed) is None]
 
     @property
     def _done(self) -> str:

@@ -228,18 +228,27 @@ def _style(key: ApiKey, now: Moment) -> str:
     return "yellow" if soon else "green"
 
 
-def findings_table(findings: Sequence[Finding]) -> RenderableType:
-    """Return what a check found, each with its mark in the colour of its severity, and how many."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+def findings_drawing(findings: Sequence[Finding]) -> RenderableType:
+    """
+    Return what a check found, each with its mark in the colour of its severity, and how many.
+
+    Hints are not folded: a command that a user copies from a terminal must be in one line.
+    """
+    marks = max((len(finding.severity.name) for finding in findings), default=0)
+    drawn: list[RenderableType] = []
     for finding in findings:
-        text = Text(escape(finding.sentence))
-        if finding.hint:
-            text.append(f"\n{escape(finding.hint)}", style="dim")
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, width=marks)
+        table.add_column(overflow="fold")
         mark = Text(finding.severity.name.lower(), style=COLOURS[finding.severity])
-        table.add_row(mark, text)
-    return Group(table, "", _total(findings)) if len(findings) > 1 else table
+        table.add_row(mark, Text(escape(finding.sentence)))
+        drawn.append(table)
+        if finding.hint:
+            hint = " " * (marks + 2) + escape(finding.hint)
+            drawn.append(Text(hint, style="dim", no_wrap=True, overflow="ignore"))
+    if len(findings) > 1:
+        drawn += ["", _total(findings)]
+    return Group(*drawn)
 
 
 def _total(findings: Sequence[Finding]) -> Text:
@@ -281,7 +290,7 @@ def drawn(drawing: RenderableType, width: int, encoding: str, *, color: bool) ->
         highlight=False,
         emoji=False,
     )
-    console.print(drawing)
+    console.print(drawing, crop=False)
     shown = page.getvalue().translate(PLAIN_SIGNS if "utf" not in encoding.lower() else {})
     lines = [line.rstrip() for line in shown.split("\n")]
     return "\n".join(lines).strip("\n")

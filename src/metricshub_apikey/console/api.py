@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from metricshub_apikey.errors import ActivityError, ApiKeyError
 from metricshub_apikey.keys.expiry import text, utc_text
-from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.policy import rules
 from metricshub_apikey.policy.rules import Policy
 from metricshub_apikey.registry.api_keys import DEFAULT_OVERLAP
@@ -269,9 +268,7 @@ class Api:
         alias = queries.one(query, "alias")
         since = queries.since(query, "since", self._clock())
         limit = queries.number(query, "limit", MOST_EVENTS) or MOST_EVENTS
-        found = await self._work(
-            lambda: self._operations.events(alias and fold(alias), since, limit)
-        )
+        found = await self._work(lambda: self._operations.events(alias, since, limit))
         return reply({"database": self._operations.activity.path, "events": found})
 
     async def usage(self, request: Request) -> Answer:

@@ -18,13 +18,12 @@ from metricshub_apikey.errors import (
     PolicyBreachError,
 )
 from metricshub_apikey.keys import entries
-from metricshub_apikey.keys.alias import check_alias
+from metricshub_apikey.keys.alias import check_alias, meant
 from metricshub_apikey.keys.api_key import ApiKey, differences
 from metricshub_apikey.keys.document import key_document
 from metricshub_apikey.keys.expiry import Moment, utc_text
 from metricshub_apikey.keys.selection import Usage
 from metricshub_apikey.keystore.keystore import Keystore, ignore_note
-from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import Policy
 from metricshub_apikey.registry import verification
@@ -240,7 +239,7 @@ class Operations:
 
     def _refuse_used(self, known: Known, alias: str) -> None:
         """Refuse to end an old key that was used of late."""
-        old = known.by_alias.get(previous_alias(alias))
+        old = known.by_alias.get(previous_alias(meant(alias, known.by_alias) or alias))
         used = None if old is None else self.usage().of(old)
         now = self.now.instant
         if used is not None and now - used < RECENTLY:
@@ -283,7 +282,7 @@ class Operations:
 
     def events(self, alias: str | None, since: datetime | None, limit: int) -> list[Document]:
         """Return the last *limit* things that were done, oldest first; raises ActivityError."""
-        found = self.activity.events(alias, since)[-limit:]
+        found = self.activity.about(alias, since)[-limit:]
         return [{**event._asdict(), "at": utc_text(event.at)} for event in found]
 
     def usage(self) -> Usage:
@@ -406,7 +405,7 @@ def _field(error: ApiKeyError, policy: Policy) -> str:
 
 def by_alias(keys: Mapping[str, ApiKey], alias: str) -> ApiKey:
     """Return a key; raises KeyNotFoundError."""
-    key = keys.get(fold(alias))
-    if key is None:
-        raise entries.not_found(alias)
-    return key
+    name = meant(alias, keys)
+    if name is None:
+        raise entries.not_found(alias, keys)
+    return keys[name]

@@ -10,7 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from metricshub_apikey.errors import UnsafeLocationError, WriteFailedError
+from metricshub_apikey.errors import (
+    UnsafeLocationError,
+    WriteFailedError,
+    same_command,
+    shell_command,
+)
 
 if TYPE_CHECKING or sys.platform == "win32":
     from . import windows
@@ -58,7 +63,7 @@ def check_directory(path: str, *others: str) -> None:
         if not directory.st_mode & stat.S_ISVTX:
             raise UnsafeLocationError(
                 f"{path} is not changed: everybody may replace files in its directory.",
-                hint=f"Take that right away: chmod o-w {name}",
+                hint=f"Take that right away: {shell_command('chmod', 'o-w', name)}",
             )
         found = [file, *(stat_if_there(other) for other in others)]
         if any(status and status.st_uid != os.geteuid() for status in found):
@@ -73,7 +78,8 @@ def check_directory(path: str, *others: str) -> None:
     if directory.st_uid not in trusted and (file is not None or not _is_root()):
         raise UnsafeLocationError(
             f"{path} is not changed: its directory belongs to another user.",
-            hint=f"Give the directory to the keystore's owner: chown … {name}",
+            hint="Give the directory to the keystore's owner: "
+            + shell_command("chown", str(os.geteuid() if file is None else file.st_uid), name),
         )
 
 
@@ -160,12 +166,13 @@ def access_hint(path: str) -> str:
     if uid == os.geteuid() and os.access(path, os.R_OK | os.W_OK):
         return f"You need the right to write to its directory, too: {os.path.dirname(path)}"
     if uid == os.geteuid():
-        return f"You own it; give yourself the right: chmod u+rw {path}"
+        return f"You own it; give yourself the right: {shell_command('chmod', 'u+rw', path)}"
     try:
         owner = pwd.getpwuid(uid).pw_name
     except KeyError:
         owner = f"#{uid}"
-    return f"Run the command as the file's owner: sudo -u {owner} apikey …"
+    become = shell_command("sudo", "-u", owner)
+    return f"Run the command as the file's owner: {become} {same_command()}"
 
 
 def _owner(path: str) -> int:

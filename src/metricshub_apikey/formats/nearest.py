@@ -15,9 +15,13 @@ LONGEST = 40
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint for the unknown *name*: the nearest of the *known* names, or all of them."""
+    names = list(known)
+    return nearest(name, names) or f"Known are: {', '.join(names)}."
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return a hint for the unknown *name*: the nearest of the *known* names; None if none is."""
     from difflib import get_close_matches
 
-    names = list(known)
-    if close := get_close_matches(name[:LONGEST], names, n=1):
-        return f"Did you mean '{close[0]}'?"
-    return f"Known are: {', '.join(names)}."
+    close = get_close_matches(name[:LONGEST], known, n=1)
+    return f"Did you mean '{close[0]}'?" if close else None

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from metricshub_apikey.errors import (
     EntryUnreadableError,
     KeyExistsError,
     KeyNotFoundError,
     KeySuspendedError,
+    own_command,
 )
+from metricshub_apikey.formats.nearest import nearest
 from metricshub_apikey.pkcs12.attributes import Texts
 from metricshub_apikey.pkcs12.bag import Bag, encode_bag
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.secret import UNREADABLE, Secret
 
+from .alias import meant, stored
 from .api_key import ENTRY_PREFIX, PENDING_PREFIX, SUSPENDED_PREFIX, ApiKey
 from .metadata import ATTRIBUTES, NOTHING, Metadata
 from .value import decode, encode
@@ -115,20 +118,33 @@ def find(store: Store, alias: str) -> tuple[Bag, ApiKey]:
     Raises:
         KeyNotFoundError: There is none.
     """
-    bags = find_all(store, alias)
-    if not bags:
-        raise not_found(alias)
+    bags = find_all(store, known_alias(store, alias))
     return bags[-1], read(store, {alias: bags[-1]})[alias]
 
 
-def find_all(store: Store, alias: str) -> list[Bag]:
-    """Return all entries of *alias*, suspended ones first; of several, the last one counts."""
-    return store.find(SUSPENDED_PREFIX + alias) + store.find(ENTRY_PREFIX + alias)
+def find_all(store: Store, name: str) -> list[Bag]:
+    """Return all entries that are stored as *name*, suspended ones first; the last one counts."""
+    return store.find(SUSPENDED_PREFIX + name) + store.find(ENTRY_PREFIX + name)
 
 
-def not_found(alias: str) -> KeyNotFoundError:
-    """Return the error for an *alias* that no key has."""
-    return KeyNotFoundError(f"No API key found with alias '{alias}'.")
+def known_alias(store: Store, alias: str) -> str:
+    """
+    Return the name under which the key that *alias* means is stored.
+
+    Raises:
+        KeyNotFoundError: There is none.
+    """
+    known = by_alias(store)
+    name = meant(alias, known)
+    if name is None:
+        raise not_found(alias, known)
+    return name
+
+
+def not_found(alias: str, known: Iterable[str]) -> KeyNotFoundError:
+    """Return the error for an *alias* that no key has; of the *known* ones a near one is named."""
+    hint = nearest(stored(alias), known)
+    return KeyNotFoundError(f"No API key found with alias '{alias}'.", hint=hint)
 
 
 def require_free(store: Store, alias: str) -> None:
@@ -138,16 +154,20 @@ def require_free(store: Store, alias: str) -> None:
     Raises:
         KeyExistsError: It is taken; its child KeySuspendedError if the key is suspended.
     """
-    if store.find(ENTRY_PREFIX + alias):
+    found = by_alias(store)
+    name = meant(alias, found)
+    if name is None:
+        return
+    entry = found[name].alias or ""
+    if entry.startswith(ENTRY_PREFIX):
         raise KeyExistsError(
             f"An API key with alias '{alias}' already exists.",
-            hint="Revoke it first, or choose another alias.",
+            hint="Choose another alias, or revoke it first: " + own_command("revoke", name),
         )
-    if store.find(SUSPENDED_PREFIX + alias):
-        raise KeySuspendedError(
-            f"An API key with alias '{alias}' already exists, and is suspended.",
-            hint=f"Resume it, or revoke it first: apikey resume {alias}",
-        )
+    raise KeySuspendedError(
+        f"An API key with alias '{alias}' already exists, and is suspended.",
+        hint="Choose another alias, or resume that key: " + own_command("resume", name),
+    )
 
 
 def new_bag(store: Store, key: ApiKey, random_bytes: RandomBytes, *, pending: bool = False) -> Bag:

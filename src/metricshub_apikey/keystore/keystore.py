@@ -31,6 +31,7 @@ from metricshub_apikey.errors import (
     ReadFailedError,
     UnsupportedError,
     WriteFailedError,
+    shell_command,
 )
 from metricshub_apikey.files import (
     lease,
@@ -542,12 +543,11 @@ class Keystore:
             if time.monotonic() < deadline:
                 time.sleep(TORN_READ_PAUSE)
                 continue
-            import shlex
-
             raise WriteFailedError(
                 f"{self.path} is not changed: it has a second name (a hard link), which would keep "
                 "the old content.",
-                hint=f"Find that name and remove it: find / -xdev -samefile {shlex.quote(path)}",
+                hint="Find that name and remove it: "
+                + shell_command("find", "/", "-xdev", "-samefile", path),
             )
 
 

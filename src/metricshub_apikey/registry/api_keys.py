@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from metricshub_apikey.activity.journal import Journal
 from metricshub_apikey.errors import InvalidArgumentError
 from metricshub_apikey.keys import entries
+from metricshub_apikey.keys.alias import meant
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX, SUSPENDED_PREFIX, ApiKey, differences
 from metricshub_apikey.keys.changes import Changes, sorted_labels
 from metricshub_apikey.keys.expiry import Moment
 from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.keystore.keystore import STOCK_PASSWORDS, Keystore, Passwords, ignore_note
 from metricshub_apikey.keystore.server_zone import server_zone
-from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import Policy
 
 from . import pending, removal, rotation, suspension
-from .issuing import Issuer, undelivered
+from .issuing import Issuer, new_name, undelivered
 from .pending import Pending
-from .rotation import Rotation
+from .rotation import PREVIOUS, Rotation
 
 if TYPE_CHECKING:
     from .manifest import Wanted
@@ -141,7 +141,7 @@ class ApiKeys:
         Make a new API key and put it into the keystore, which is made if there is none.
 
         Args:
-            alias: 1 to 128 characters; stored in lower case, as Java does.
+            alias: 1 to 128 characters; stored in lower case, as Java does, and in form NFC.
             expires_on: Local date time of the machine the server runs on.
             expires_in: How long it lives; without both the policy's default, or for ever.
             roles: What it may do, behind the gateway.
@@ -168,7 +168,7 @@ class ApiKeys:
             description=description or None,
             labels=sorted_labels(labels or {}),
         )
-        key = issuer.new_key(alias, _expiry(issuer, expires_on, expires_in), metadata)
+        key = issuer.new_key(new_name(alias), _expiry(issuer, expires_on, expires_in), metadata)
 
         def add(store: Store) -> None:
             entries.require_free(store, alias)
@@ -223,7 +223,7 @@ class ApiKeys:
 
     def __contains__(self, alias: object) -> bool:
         """Return whether there is a key with this alias; letter case is ignored, as in Java."""
-        return isinstance(alias, str) and fold(alias) in self.aliases()
+        return isinstance(alias, str) and meant(alias, self.aliases()) is not None
 
     def aliases(self, *, suspended: bool | None = None) -> tuple[str, ...]:
         """
@@ -447,7 +447,8 @@ class ApiKeys:
             KeystoreError: The keystore could not be changed; see `Keystore.update`.
         """
         done = self._keystore.update(lambda store: Finished(*rotation.finish(store, alias)))
-        self._journal.write("finish", [done.old._replace(alias=fold(alias))], self._clock())
+        ended = done.old._replace(alias=done.old.alias.removesuffix(PREVIOUS))
+        self._journal.write("finish", [ended], self._clock())
         return done
 
     def suspend(self, *aliases: str, keep_previous: bool = False) -> tuple[ApiKey, ...]:
@@ -513,17 +514,18 @@ class ApiKeys:
             KeyNotFoundError: One of them has no API key; nothing was removed.
             KeystoreError: The keystore could not be changed; see `Keystore.update`.
         """
-        wanted: dict[str, str] = {}
-        for alias in aliases:
-            wanted.setdefault(fold(alias), alias)
+        given: dict[str, str] = {}
 
         def remove(store: Store) -> Sequence[ApiKey]:
-            return removal.remove(store, wanted.values(), keep_previous=keep_previous)
+            given.clear()
+            for alias in aliases:
+                given.setdefault(entries.known_alias(store, alias), alias)
+            return removal.remove(store, given, keep_previous=keep_previous)
 
         removed = self._keystore.update(remove)
         self._journal.write("revoke", removed, self._clock())
-        also = dict.fromkeys(key.alias for key in removed if key.alias not in wanted)
-        return Revoked(tuple(wanted.values()), tuple(also))
+        also = dict.fromkeys(key.alias for key in removed if key.alias not in given)
+        return Revoked(tuple(given.values()), tuple(also))
 
     def remove(
         self, unwanted: Iterable[ApiKey], action: str, *, secrets: bool = False

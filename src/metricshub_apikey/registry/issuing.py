@@ -8,15 +8,25 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from metricshub_apikey.errors import ExpiryInPastError, NotConfirmedError
-from metricshub_apikey.keys.alias import check_alias
+from metricshub_apikey.keys.alias import check_alias, stored
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.changes import unchangeable
 from metricshub_apikey.keys.entries import RandomBytes
 from metricshub_apikey.keys.expiry import Moment, after, end_of_repetition, has_come, text
 from metricshub_apikey.keys.metadata import Metadata
-from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.policy.rules import Policy
 from metricshub_apikey.secret import Secret
+
+
+def new_name(alias: str) -> str:
+    """
+    Return how the alias of a new key is stored: folded as Java does, in Unicode's form NFC.
+
+    Raises:
+        InvalidArgumentError: The alias breaks a rule.
+    """
+    check_alias(alias)
+    return stored(alias)
 
 
 class Issuer(NamedTuple):
@@ -40,17 +50,16 @@ class Issuer(NamedTuple):
         Return a key that keeps all rules, with a new secret.
 
         Args:
-            alias: As the user typed it.
+            alias: As it is stored; see `new_name`.
             expires_on: Local date time; None means the policy's default, or never.
             metadata: What it carries; who made it is added.
 
         Raises:
-            InvalidArgumentError: The alias, or a field, breaks a rule.
+            InvalidArgumentError: A field breaks a rule.
             ExpiryInPastError: The key would not live.
             PolicyBreachError: The key would break a rule of the policy.
         """
         now, policy = self.now, self.policy
-        check_alias(alias)
         metadata = metadata._replace(created_by=self.actor, rotated_at=None)
         metadata.check()
         if expires_on is None and policy.default_lifetime is not None:
@@ -59,7 +68,7 @@ class Issuer(NamedTuple):
         policy.enforce(expires_on=expires_on, created_at=now, roles=metadata.roles)
         created_ms = int(now.instant.timestamp() * 1000)
         secret = Secret(policy.new_key(self.random_bytes))
-        return ApiKey(fold(alias), secret, expires_on, created_ms, None, metadata)
+        return ApiKey(alias, secret, expires_on, created_ms, None, metadata)
 
     def expiry_in(self, length: timedelta) -> datetime:
         """

@@ -26,7 +26,7 @@ from metricshub_apikey.formats.toml_lines import Key, line_of
 from metricshub_apikey.formats.toml_value import Value
 from metricshub_apikey.formats.yaml_items import Field
 from metricshub_apikey.formats.yaml_items import items as yaml_items
-from metricshub_apikey.keys.alias import check_alias
+from metricshub_apikey.keys.alias import check_alias, stored
 from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.expiry import on_the_wall, parse_date_time
 from metricshub_apikey.keys.metadata import MAX_DESCRIPTION, Labels, Metadata
@@ -62,6 +62,7 @@ class Wanted(NamedTuple):
         no_expiry: Whether the list says that the key never ends.
         metadata: The fields that the list names, as `Metadata` has them.
         suspended: Whether the key is suspended; None where the list does not say.
+        refused: Why a new key cannot have the alias; None where it can.
     """
 
     alias: str
@@ -70,6 +71,7 @@ class Wanted(NamedTuple):
     no_expiry: bool = False
     metadata: Mapping[str, Any] = MappingProxyType({})
     suspended: bool | None = None
+    refused: ManifestError | None = None
 
 
 class _PlacedError(ManifestError):
@@ -95,11 +97,15 @@ def read_manifest(path: str, *, stdin: BinaryIO, zone: tzinfo) -> tuple[Wanted, 
     name = "standard input" if path == STANDARD_INPUT else path
     text = decode(_data(path, name, stdin), name, ManifestError)
     items = _toml_items if path.lower().endswith(".toml") else yaml_items
-    try:
-        return _wanted(items(text, name), zone)
-    except _PlacedError as fault:
+
+    def told(fault: _PlacedError) -> ManifestError:
         line = fault.place if isinstance(fault.place, int) else line_of(text, fault.place)
-        raise ManifestError(f"{name}, line {line}: {fault.message}", hint=fault.hint) from None
+        return ManifestError(f"{name}, line {line}: {fault.message}", hint=fault.hint)
+
+    try:
+        return _wanted(items(text, name), zone, told)
+    except _PlacedError as fault:
+        raise told(fault) from None
 
 
 def _data(path: str, name: str, stdin: BinaryIO) -> bytes:
@@ -119,19 +125,22 @@ def _data(path: str, name: str, stdin: BinaryIO) -> bytes:
     return snapshot.data
 
 
-def _wanted(items: Iterator[Field], zone: tzinfo) -> tuple[Wanted, ...]:
+def _wanted(
+    items: Iterator[Field], zone: tzinfo, told: Callable[[_PlacedError], ManifestError]
+) -> tuple[Wanted, ...]:
     found: dict[str, Wanted] = {}
     for number, item in enumerate(items):
         if number == MAX_ITEMS:
             raise _PlacedError(item.place, f"a list has at most {MAX_ITEMS:,} keys.")
-        one = _one(item, zone)
-        if one.alias in found:
+        one = _one(item, zone, told)
+        name = stored(one.alias)
+        if name in found:
             raise _PlacedError(item.place, f"'{one.alias}' is in the list twice.")
-        found[one.alias] = one
+        found[name] = one
     return tuple(found.values())
 
 
-def _one(item: Field, zone: tzinfo) -> Wanted:
+def _one(item: Field, zone: tzinfo, told: Callable[[_PlacedError], ManifestError]) -> Wanted:
     fields = {"alias": item} if isinstance(item.value, str) else item.value
     if not isinstance(fields, dict):
         raise _PlacedError(item.place, f"expected a key, not {KINDS[type(fields)]}.")
@@ -140,7 +149,8 @@ def _one(item: Field, zone: tzinfo) -> Wanted:
             raise _unknown(name, field.place)
     if "alias" not in fields:
         raise _PlacedError(item.place, "this key has no alias.")
-    alias = fold(str(_read("alias", fields["alias"], "", zone)))
+    typed = str(_read("alias", fields["alias"], "", zone))
+    alias = fold(typed)
     if "expires_on" in fields and "expires_in" in fields:
         place = fields["expires_in"].place
         raise _PlacedError(place, f"'{alias}' has both expires_on and expires_in; use one.")
@@ -156,7 +166,19 @@ def _one(item: Field, zone: tzinfo) -> Wanted:
         no_expiry="expires_on" in found and found["expires_on"] is None,
         metadata={name: value for name, value in found.items() if name in Metadata._fields},
         suspended=found.get("suspended"),
+        refused=_refused(typed, fields["alias"].place, told),
     )
+
+
+def _refused(
+    alias: str, place: int | Key, told: Callable[[_PlacedError], ManifestError]
+) -> ManifestError | None:
+    """Return why a new key cannot have that *alias*; one that is there may have any."""
+    try:
+        check_alias(alias)
+    except InvalidArgumentError as error:
+        return told(_PlacedError(place, f"alias: {error.message}"))
+    return None
 
 
 def _unknown(name: str, place: int | Key) -> _PlacedError:
@@ -183,12 +205,6 @@ def _text(value: object, where: str = "") -> str:
     if len(value) > MAX_DESCRIPTION:
         raise InvalidArgumentError(f"{where}a text has at most {MAX_DESCRIPTION:,} characters.")
     return value
-
-
-def _alias(value: object) -> str:
-    alias = _text(value)
-    check_alias(alias)
-    return alias
 
 
 def _expires_on(value: object, zone: tzinfo) -> datetime | None:
@@ -235,7 +251,7 @@ def _labels(value: object) -> Labels:
 
 
 READERS: dict[str, Callable[..., object]] = {
-    "alias": _alias,
+    "alias": _text,
     "expires_on": _expires_on,
     "expires_in": _expires_in,
     "roles": _roles,

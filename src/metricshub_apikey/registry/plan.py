@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from metricshub_apikey.errors import ApiKeyError, KeyExistsError
+from metricshub_apikey.errors import ApiKeyError, KeyExistsError, own_command
 from metricshub_apikey.keys import entries
+from metricshub_apikey.keys.alias import meant, spellings
 from metricshub_apikey.keys.api_key import ApiKey, differences
 from metricshub_apikey.keys.durations import parse_duration
 from metricshub_apikey.keys.expiry import Moment, after
@@ -20,7 +21,7 @@ from metricshub_apikey.keys.metadata import Metadata
 from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store
 
-from .issuing import Issuer
+from .issuing import Issuer, new_name
 from .manifest import Wanted
 from .rotation import is_previous, previous_alias
 
@@ -83,14 +84,17 @@ def change(
     steps, created, edited = [], [], []
     revised: dict[Bag, Bag] = {}
     for one in wanted:
-        old = keys.get(one.alias)
+        name = meant(one.alias, keys)
+        old = None if name is None else keys[name]
+        if old is None and one.refused is not None:
+            raise one.refused
         with named_in_errors(one.alias):
             new = _created(issuer, one) if old is None else _edited(issuer, old, one)
         if old is None:
             created.append(new)
             steps.append(Step("create", new.alias))
         elif new != old:
-            bag = bags[one.alias]
+            bag = bags[old.alias]
             _require_one(store, old, new)
             revised[bag] = entries.revised_bag(store, bag, old, new, issuer.random_bytes)
             edited.append(new)
@@ -112,7 +116,8 @@ def _require_one(store: Store, old: ApiKey, new: ApiKey) -> None:
     if new.entry != old.entry and store.find(new.entry):
         raise KeyExistsError(
             f"There are two API keys with alias '{old.alias}': one is suspended, and one works.",
-            hint="Another program made the second one. Revoking the alias removes both.",
+            hint="Another program made the second one. To remove both: "
+            + own_command("revoke", old.alias),
         )
 
 
@@ -132,7 +137,7 @@ def _created(issuer: Issuer, wanted: Wanted) -> ApiKey:
     if wanted.expires_in is not None:
         issuer.policy.check_lifetime(wanted.expires_in)
         expires_on = after(issuer.now, parse_duration(wanted.expires_in))
-    key = issuer.new_key(wanted.alias, expires_on, Metadata()._replace(**wanted.metadata))
+    key = issuer.new_key(new_name(wanted.alias), expires_on, Metadata()._replace(**wanted.metadata))
     key = key._replace(suspended=wanted.suspended or False)
     return _edited(issuer, key, wanted) if wanted.no_expiry else key
 
@@ -171,7 +176,7 @@ def _expiry(old: ApiKey, wanted: Wanted, now: Moment) -> datetime | None:
 
 def _unwanted(store: Store, wanted: Sequence[Wanted]) -> tuple[ApiKey, ...]:
     keys = entries.read(store, entries.by_entry(store)).values()
-    listed = {one.alias for one in wanted}
+    listed = {name for one in wanted for name in spellings(one.alias)}
     kept = listed | {previous_alias(alias) for alias in listed}
     return tuple(
         key

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ApiKey
-from metricshub_apikey.pkcs12.bag import Bag, fold
+from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store
 
 from .rotation import old_keys, previous_alias
@@ -21,7 +21,7 @@ def remove(store: Store, aliases: Iterable[str], *, keep_previous: bool = False)
 
     Args:
         store: Where they are.
-        aliases: Letter case is ignored.
+        aliases: As typed; see `entries.known_alias`.
         keep_previous: Leave the old keys that their rotations have left; else they go, too.
 
     Raises:
@@ -30,9 +30,8 @@ def remove(store: Store, aliases: Iterable[str], *, keep_previous: bool = False)
     found = entries.all_by_alias(store)
     wanted = {}
     for alias in aliases:
-        if fold(alias) not in found:
-            raise entries.not_found(alias)
-        wanted[fold(alias)] = found[fold(alias)]
+        name = entries.known_alias(store, alias)
+        wanted[name] = found[name]
     there = {bag.alias or "": bag for bags in wanted.values() for bag in bags}
     if not keep_previous:
         for alias in wanted:

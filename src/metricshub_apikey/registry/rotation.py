@@ -17,9 +17,10 @@ from metricshub_apikey.errors import (
     KeySuspendedError,
     NotRotatedError,
     RotationPendingError,
+    own_command,
 )
 from metricshub_apikey.keys import entries
-from metricshub_apikey.keys.alias import MAX_ALIAS
+from metricshub_apikey.keys.alias import MAX_ALIAS, spellings
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.entries import RandomBytes
 from metricshub_apikey.keys.expiry import (
@@ -114,7 +115,7 @@ def rotate(
     bag = entries.find(store, alias)[0]
     new = renew(old)
     store.replace({bag: entries.new_bag(store, new, random_bytes)})
-    store.remove(entries.find_all(store, previous_alias(alias)))
+    store.remove(entries.find_all(store, previous_alias(old.alias)))
     done = outcome(old, new, now=now, overlap=overlap)
     if done.kept:
         store.adopt(entries.revised_bag(store, bag, old, done.old, random_bytes))
@@ -176,14 +177,14 @@ def require_rotatable(store: Store, key: ApiKey, *, now: Moment) -> None:
     if key.suspended:
         raise KeySuspendedError(
             f"The API key '{key.alias}' is suspended.",
-            hint=f"Resume it first: apikey resume {key.alias}",
+            hint=f"Resume it first: {own_command('resume', key.alias)}",
         )
     if is_previous(key):
         raise InvalidArgumentError(f"'{key.alias}' is the old key of a rotation.")
     if key.unreadable is not None:
         raise EntryUnreadableError(
             f"The API key '{key.alias}' cannot be read: {key.unreadable}.",
-            hint="Revoke it, then create it again.",
+            hint=f"Revoke it, then create it again: {own_command('revoke', key.alias)}",
         )
     if not entries.find_all(store, previous_alias(key.alias)):
         return
@@ -194,7 +195,8 @@ def require_rotatable(store: Store, key: ApiKey, *, now: Moment) -> None:
         until = f" until {text(previous.expires_on)}" if previous.expires_on else ""
         raise RotationPendingError(
             f"The API key '{key.alias}' has just been rotated: its old key works{until}.",
-            hint=f"Once the old key is no longer used, end it: apikey rotate {key.alias} --finish",
+            hint="When no client uses the old key any more, end it: "
+            + own_command("rotate --finish", key.alias),
         )
 
 
@@ -250,10 +252,10 @@ def finish(store: Store, alias: str) -> tuple[ApiKey, ApiKey | None]:
     Raises:
         NotRotatedError: There is no such old key.
     """
-    previous = entries.find_all(store, previous_alias(alias))
-    old = entries.find(store, previous_alias(alias))[1] if previous else None
+    found = entries.by_alias(store)
+    names = [name for name in spellings(alias) if previous_alias(name) in found]
+    old = entries.find(store, previous_alias(names[0]))[1] if names else None
     if old is None or not is_previous(old):
         raise NotRotatedError(f"There is no old key of '{alias}' to remove.")
-    store.remove(previous)
-    present = entries.find_all(store, alias)
-    return old, entries.find(store, alias)[1] if present else None
+    store.remove(entries.find_all(store, old.alias))
+    return old, entries.find(store, names[0])[1] if names[0] in found else None

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
-from metricshub_apikey.errors import KeyExistsError
+from metricshub_apikey.errors import KeyExistsError, own_command
 from metricshub_apikey.keys import entries
 from metricshub_apikey.keys.api_key import ENTRY_PREFIX, SUSPENDED_PREFIX, ApiKey
-from metricshub_apikey.pkcs12.bag import Bag, fold
+from metricshub_apikey.pkcs12.bag import Bag
 from metricshub_apikey.pkcs12.store import Store
 
 from .rotation import is_previous, previous_alias
@@ -27,7 +27,7 @@ def rename(
 
     Args:
         store: Where they are.
-        aliases: Letter case is ignored.
+        aliases: As typed; see `entries.known_alias`.
         suspended: Whether to suspend them.
         keep_previous: Leave the old keys that their rotations have left.
 
@@ -38,7 +38,8 @@ def rename(
         KeyNotFoundError: One of them has no key.
         KeyExistsError: One of them has both a key that works and a suspended one.
     """
-    bags = {fold(alias): _bags(store, alias, suspended=suspended) for alias in aliases}
+    names = dict.fromkeys(entries.known_alias(store, alias) for alias in aliases)
+    bags = {name: _bags(store, name, suspended=suspended) for name in names}
     if not keep_previous:
         bags.update(_previous(store, list(bags), suspended=suspended))
     revised, renamed = {}, {}
@@ -62,10 +63,9 @@ def _bags(store: Store, alias: str, *, suspended: bool) -> list[Bag]:
     if found and taken:
         raise KeyExistsError(
             f"There are two API keys with alias '{alias}': one is suspended, and one works.",
-            hint="Another program made the second one. Revoking the alias removes both.",
+            hint="Another program made the second one. To remove both: "
+            + own_command("revoke", alias),
         )
-    if not found and not taken:
-        raise entries.not_found(alias)
     return found
 
 

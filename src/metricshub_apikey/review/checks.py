@@ -21,6 +21,7 @@ from metricshub_apikey.errors import (
     ReadFailedError,
     UnsafeLocationError,
     UnsupportedError,
+    own_command,
 )
 from metricshub_apikey.files import leftovers, lock, ownership, temporary
 from metricshub_apikey.keys import entries
@@ -34,7 +35,7 @@ from metricshub_apikey.pkcs12.kdf import KdfParameters
 from metricshub_apikey.pkcs12.pbe import Pbes2
 from metricshub_apikey.pkcs12.store import Store
 from metricshub_apikey.policy.rules import Policy
-from metricshub_apikey.registry.rotation import is_previous
+from metricshub_apikey.registry.rotation import PREVIOUS, is_previous
 
 if TYPE_CHECKING:
     from metricshub_apikey.files.windows import Access
@@ -102,7 +103,9 @@ def check_file(path: str) -> Iterator[Finding]:
     left += temporary.names(database.path_beside(path))
     if left:
         sentence = f"{_some(left)}: left by a writer that was killed."
-        yield Finding("leftovers", Severity.WARNING, sentence, "Remove them: apikey check --fix")
+        yield Finding(
+            "leftovers", Severity.WARNING, sentence, f"Remove them: {own_command('check --fix')}"
+        )
 
 
 def _check_owners(path: str) -> Iterator[Finding]:
@@ -158,7 +161,7 @@ def _check_mode(path: str) -> Finding:
     mode = stat.S_IMODE(os.stat(path).st_mode)
     shown = f"The file has mode {mode:04o}"
     if mode & ownership.TOO_MUCH:
-        hint = "Take those rights away: apikey check --fix"
+        hint = f"Take those rights away: {own_command('check --fix')}"
         who = "others may read or change it" if mode & stat.S_IRWXO else "its group may change it"
         return Finding("mode", Severity.CRITICAL, f"{shown}: {who}.", hint)
     odd = ownership.odd_owner(path)
@@ -175,17 +178,20 @@ def check_entries(store: Store, keys: Sequence[ApiKey]) -> Iterator[Finding]:
             "entries",
             Severity.CRITICAL,
             f"{_some(unreadable)} cannot be read: a stock server refuses every key after it.",
-            "Mend an expiry written by hand: apikey check --fix; else revoke the key.",
+            f"Mend an expiry written by hand: {own_command('check --fix')}; else revoke: "
+            + own_command("revoke", *unreadable[:NAMED]),
             unreadable,
         )
     bags = entries.all_by_entry(store)
     hidden = tuple(entries.alias_of(entry) for entry, found in bags.items() if len(found) > 1)
     if hidden:
         sentence = f"{_some(hidden)}: stored several times; the last one counts."
-        yield Finding("duplicates", Severity.WARNING, sentence, "Revoke and create it.", hidden)
+        hint = f"Revoke, then create: {own_command('revoke', *dict.fromkeys(hidden[:NAMED]))}"
+        yield Finding("duplicates", Severity.WARNING, sentence, hint, hidden)
     suspended = tuple(key.alias for key in keys if key.suspended)
     if suspended:
-        hint = "Servers refuse it until it is resumed: apikey resume ALIAS"
+        resume = own_command("resume", *suspended[:NAMED])
+        hint = f"Servers refuse it until it is resumed: {resume}"
         yield Finding("suspended", Severity.OK, f"{_some(suspended)}: suspended.", hint, suspended)
     waiting = tuple(entries.alias_of(bag.alias or "") for bag in entries.pending(store))
     if waiting:
@@ -230,16 +236,25 @@ def check_expiry(
 
 
 def _expiry_findings(groups: dict[str, list[str]]) -> Iterator[Finding]:
-    rotate = "Replace it: apikey rotate ALIAS"
-    for name, check, severity, what, hint in (
-        ("expired", "expired", Severity.CRITICAL, "expired", f"{rotate}; or revoke it"),
-        ("critical", "expiring", Severity.CRITICAL, "about to expire", rotate),
-        ("warn", "expiring", Severity.WARNING, "expiring soon", rotate),
-        ("over", "rotated", Severity.OK, "old key of a rotation, over", "apikey prune"),
+    for name, check, severity, what in (
+        ("expired", "expired", Severity.CRITICAL, "expired"),
+        ("critical", "expiring", Severity.CRITICAL, "about to expire"),
+        ("warn", "expiring", Severity.WARNING, "expiring soon"),
+        ("over", "rotated", Severity.OK, "old key of a rotation, over"),
     ):
         aliases = tuple(groups[name])
         if aliases:
+            hint = _expiry_hint(name, aliases)
             yield Finding(check, severity, f"{_some(aliases)}: {what}.", hint, aliases)
+
+
+def _expiry_hint(name: str, aliases: Sequence[str]) -> str:
+    if name == "over":
+        alias = aliases[0].removesuffix(PREVIOUS)
+        return f"Remove it: {own_command('rotate --finish', alias)}"
+    rotate = f"Replace: {own_command('rotate', aliases[0])}"
+    revoke = own_command("revoke", *aliases[:NAMED])
+    return f"{rotate}; or revoke: {revoke}" if name == "expired" else rotate
 
 
 def check_time(zone: tzinfo) -> Iterator[Finding]:
@@ -279,12 +294,14 @@ def check_policy(
     guilty = tuple(key.alias for key in keys if breaches(key, policy, zone))
     if guilty:
         sentence = f"{_some(guilty)}: against the policy."
-        yield Finding("policy", Severity.WARNING, sentence, "See: apikey policy check", guilty)
+        yield Finding(
+            "policy", Severity.WARNING, sentence, f"See: {own_command('policy check')}", guilty
+        )
     else:
         yield Finding("policy", Severity.OK, f"Every key keeps {policy.path}.")
     severity = Severity.WARNING if policy.enforced else Severity.OK
     for remark in policy.remarks():
-        yield Finding("roles", severity, remark, "See: apikey policy show")
+        yield Finding("roles", severity, remark, f"See: {own_command('policy show')}")
 
 
 def breaches(key: ApiKey, policy: Policy, zone: tzinfo) -> list[str]:

@@ -65,10 +65,10 @@ class Checked(Result):
 
     def drawing(self, width: Callable[[], int]) -> RenderableType:
         """Return the findings as a table."""
-        from metricshub_apikey.cli.table import findings_table
+        from metricshub_apikey.cli.table import findings_drawing
 
         del width
-        return findings_table(self.report.findings)
+        return findings_drawing(self.report.findings)
 
 
 def _finding_document(finding: Finding) -> Document:

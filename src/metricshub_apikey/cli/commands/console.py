@@ -87,7 +87,7 @@ def command(
     except ModuleNotFoundError as error:
         if error.name not in PACKAGES:
             raise
-        raise MissingExtraError("console", PACKAGES) from error
+        raise MissingExtraError("console") from error
     listen = Listen(host, port, tls_cert=tls_cert, tls_key=tls_key)
     listen.check()
     settings = _settings(session, listen, how)
@@ -136,7 +136,7 @@ def _require_bcrypt() -> None:
     from importlib.util import find_spec
 
     if find_spec("bcrypt") is None:
-        raise MissingExtraError("console", PACKAGES)
+        raise MissingExtraError("console")
 
 
 def _browser(settings: Settings, *, asked: bool) -> Callable[[str], None] | None:

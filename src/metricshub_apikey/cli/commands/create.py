@@ -20,6 +20,7 @@ from metricshub_apikey.cli.options import (
 from metricshub_apikey.cli.result import Document, Result
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.errors import KeyExistsError, KeySuspendedError
+from metricshub_apikey.keys.alias import stored
 from metricshub_apikey.keys.api_key import ApiKey
 from metricshub_apikey.keys.document import KEY_FIELDS
 from metricshub_apikey.keys.metadata import parse_labels
@@ -109,7 +110,7 @@ def command(
     except KeyExistsError as error:
         if not if_missing or isinstance(error, KeySuspendedError):
             raise
-        name = fold(alias)
+        name = stored(alias)
         session.out.note(f"An API key with alias '{name}' exists already; nothing was created.")
         session.out.show(NotCreated(name, session.location.path))
 
@@ -117,7 +118,8 @@ def command(
 def note_what_differs(session: Session, key: ApiKey, alias: str) -> None:
     """Tell where the new key is not what the user may expect."""
     if key.alias != alias:
-        session.out.note(f"Stored as '{key.alias}': Java ignores letter case.")
+        why = "Java ignores letter case" if key.alias == fold(alias) else "in Unicode's form NFC"
+        session.out.note(f"Stored as '{key.alias}': {why}.")
     if key.metadata.roles and not session.policy.enforced:
         session.out.note(
             "A stock MetricsHub server gives every key full access: roles count only "

@@ -15,7 +15,6 @@ from metricshub_apikey.cli.result import Document, Result, Rows
 from metricshub_apikey.cli.session import Session
 from metricshub_apikey.formats.visible import escape
 from metricshub_apikey.keys.expiry import text, to_local, utc_text
-from metricshub_apikey.pkcs12.bag import fold
 from metricshub_apikey.registry.api_keys import utc_now
 
 
@@ -66,5 +65,5 @@ def command(session: Session, *, alias: str | None, since: timedelta | None) -> 
     """
     now = utc_now()
     first = None if since is None else now - min(since, timedelta(days=365_000))
-    events = session.activity.events(None if alias is None else fold(alias), first)
+    events = session.activity.about(alias, first)
     session.out.show(Logged(events, session.activity.path, session.zone))

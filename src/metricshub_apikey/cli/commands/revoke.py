@@ -101,6 +101,7 @@ def command(
     if not yes:
         session.require_terminal()
     keys = session.keys.list()
+    session.require_unlike({key.alias for key in keys})
     skipped: Sequence[str] = ()
     if leaked:
         chosen, skipped = _leaked(session, keys, leaked)

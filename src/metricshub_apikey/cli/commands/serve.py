@@ -166,7 +166,7 @@ def command(
     except ModuleNotFoundError as error:
         if error.name not in PACKAGES:
             raise
-        raise MissingExtraError("gateway", PACKAGES) from error
+        raise MissingExtraError("gateway") from error
     networks = listener.LOOPBACK if trusted is None else tuple(trusted.split(","))
     listen = listener.Listen(*bind, trusted=networks, **where)
     listen.check()

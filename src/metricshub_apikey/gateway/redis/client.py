@@ -37,7 +37,7 @@ def load_package() -> ModuleType:
         import redis.crc
         import redis.retry
     except ImportError as error:
-        raise MissingExtraError("redis", ("redis",)) from error
+        raise MissingExtraError("redis") from error
     return redis
 
 
