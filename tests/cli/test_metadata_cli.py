@@ -119,7 +119,7 @@ def test_one_document_for_one_key(run: Run, keystore: Path) -> None:
     """What `create`, `show`, `list` and `edit` say of a key has the same fields and values."""
     made = document(run(*EVERYTHING, "-o", "json").stdout)
     assert made.pop("notes") == ["Stored as 'ci-prod': Java ignores letter case.", STOCK_SERVER]
-    assert list(made) == ["keystore", "created", *KEY_FIELDS, "key", "file"]
+    assert list(made) == ["keystore", "created", *KEY_FIELDS, "key", "file", "delivery_output"]
     assert made["labels"] == {"env": "prod", "team": "a=b"}
     assert made["roles"] == ["alert-manager", "metrics-writer"]
     known = {field: made[field] for field in KEY_FIELDS}

@@ -254,9 +254,8 @@ def test_without_the_package(environment: dict[str, str]) -> None:
     missing = "The extra 'redis' of apikey is not installed."
     served = without_redis(environment, "serve", "--bind", "127.0.0.1:0", *option)
     assert (served.returncode, served.stdout) == (1, "")
-    assert served.stderr == (
-        f"Error: {missing}\nHint: Install it with: {sys.executable} -m pip install redis\n"
-    )
+    assert served.stderr.startswith(f"Error: {missing}\nHint: Install it with: ")
+    assert "[redis]'" in served.stderr
     listed = without_redis(environment, "list", "--long", *option)
     assert listed.returncode == 0
     assert "nightly" in listed.stdout
