@@ -251,7 +251,7 @@ def test_a_list_that_cannot_be_used(run: Run, listed: Path, tmp_path: Path) -> N
         ("a/b", "a%2Fb"),
         ("a%2fb", "a%252fb"),
         ("a\\b:c", "a%5Cb%3Ac"),
-        ("..", "%2E."),
+        ("..", "%2E%2E"),
         (".x", "%2Ex"),
         ("a b", "a b"),
         ("ünï-😀", "ünï-😀"),
