@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from metricshub_apikey.files import windows
+
+assert sys.platform == "win32"
+
+CALLS = windows.SYSTEM_CALLS
 NAME = "metricshub-keystore.p12"
 KEY = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -115,6 +120,19 @@ def test_the_story(machine: Machine, number: int) -> None:
         True,
         True,
     ), done
+
+
+def test_what_everybody_may_read_is_found(machine: Machine) -> None:
+    """`check` reads the access list, names who may read the file, and `--fix` mends it."""
+    private = CALLS.access_list(str(machine.keystore))
+    CALLS.set_access_list(str(machine.keystore), private[private.index("D:") :] + "(A;;FR;;;WD)")
+    code, out, _ = machine.apikey("check")
+    assert code == 2
+    assert "By its access list, Everyone may read the file." in out
+    code, out, _ = machine.apikey("check", "--fix")
+    assert code == 0
+    assert "The file's access list names no group of everybody any more." in out
+    assert CALLS.access_list(str(machine.keystore)) == private
 
 
 def test_the_caller_is_asked_of_the_system(machine: Machine) -> None:
