@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from metricshub_apikey.files import ownership
 from metricshub_apikey.files.windows import Access
 from metricshub_apikey.review import checks
 from metricshub_apikey.review.checks import Finding, Severity, access_findings
@@ -69,10 +70,10 @@ def test_accounts_that_were_chosen_are_named() -> None:
 def test_lists_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not looked at is not called good."""
 
-    def deny(path: str, *, directory: bool = False) -> Access:
+    def deny(path: str, **_: object) -> Access:
         raise PermissionError(13, "Access is denied", path)
 
-    monkeypatch.setattr(checks.ownership, "access_of_others", deny)
+    monkeypatch.setattr(ownership, "access_of_others", deny)
     (one,) = checks._check_access(PATH)
     assert (one.check, one.severity) == ("access", Severity.WARNING)
     assert one.sentence == "The access lists were not looked at: Access is denied."
