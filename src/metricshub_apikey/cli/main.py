@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -21,7 +20,7 @@ from metricshub_apikey.formats.visible import escape
 from .completion import VARIABLE
 from .interrupts import Interrupted, forbid_core_dumps
 from .options import CommandGroup, common_options
-from .output import Form, Output, output_failed, show_text
+from .output import Form, Output, output_failed, prepare_streams, show_text
 from .session import Session
 
 ASKS_FOR_JSON = r"(--output[ =]|-q*o ?)json|--output=json .*|-q*ojson .*"
@@ -112,9 +111,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(session: Session, arguments: Sequence[str]) -> int:
-    if sys.stdout is not None:
-        # An alias that the terminal cannot show is no reason to fail.
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    prepare_streams()
     try:
         code = apikey.main(list(arguments), "apikey", standalone_mode=False, obj=session)
         session.check_confirmed()

@@ -196,7 +196,10 @@ def _remember(context: click.Context, parameter: click.Parameter, value: object)
 
 
 def _seconds(value: str) -> float:
-    seconds = float(value)
+    try:
+        seconds = float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value} is not a number of seconds.") from None
     if not 0 <= seconds <= MAX_LOCK_TIMEOUT:
         raise click.BadParameter(f"{value} is not between 0 and {MAX_LOCK_TIMEOUT} seconds.")
     return seconds

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from io import TextIOWrapper
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
@@ -293,6 +294,26 @@ class _Bar:
 
     def close(self) -> None:
         self._progress.stop()
+
+
+def prepare_streams() -> None:
+    """
+    Let no text fail for what a stream cannot show: an alias may have any letter.
+
+    On Windows pipes and files get UTF-8, as elsewhere, unless PYTHONIOENCODING says otherwise; a
+    console takes every letter anyway. Without that they would get the code page of the system,
+    which is neither what PowerShell reads there nor what a CSV or Prometheus file may be in.
+    """
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if sys.platform == "win32" and not _has_chosen_encoding():
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper) and not stream.isatty():
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _has_chosen_encoding() -> bool:
+    return "PYTHONIOENCODING" in os.environ and not sys.flags.ignore_environment
 
 
 def show_text(text: str) -> None:

@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from metricshub_apikey.files import windows
+
+assert sys.platform == "win32"
+
+CALLS = windows.SYSTEM_CALLS
 NAME = "metricshub-keystore.p12"
 KEY = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -61,8 +66,8 @@ STORY: list[tuple[str, Expected]] = [
     ("create first", (1, "", "already exists")),
     ("create first --if-missing -q", (0, "^$", "")),
     ("create far --expires-on 9999-12-31", (0, "Expires on 9999-12-31T23:59:59", "")),
-    ("create soon --expires-in 30d --description äöü -q", (0, f"^{KEY}$", "")),
-    ("create early --expires-on 1969-12-31", (1, "", "in the past")),
+    ("create soon --expires-in 90d --description äöü -q", (0, f"^{KEY}$", "")),
+    ("create early --expires-on 1969-12-31", (1, "", "must be in the future")),
     ("create dated --expires-on 3001-01-01T00:00:00", (0, "3001-01-01", "")),
     ("create filed --out filed.key", (0, "written to filed.key", "")),
     ("create device --out nul", (1, "", "cannot be made: that is the name of a device")),
@@ -71,7 +76,7 @@ STORY: list[tuple[str, Expected]] = [
     ("create filed2 --out filed.key", (1, "", "exists already")),
     ("list", (0, r"(?s)first \*+.*far \*+.*9999-12-31T23:59:59", "")),
     ("list -q", (0, "(?s)^first\nfar\nsoon\n", "")),
-    ("list -o csv", (0, "^alias,masked,expires_on", "")),
+    ("list -o csv", (0, "(?s)^alias,masked,expires_on.*äöü", "")),
     ("show far", (0, "Expires: +9999-12-31T23:59:59", "")),
     ("show far -o json", (0, '"expires_on": "9999-12-31T23:59:59"', "")),
     ("show nothing", (1, "", "No API key found with alias 'nothing'")),
@@ -99,7 +104,7 @@ STORY: list[tuple[str, Expected]] = [
     ("frobnicate", (2, "", "No such command")),
     ("--keystore . list", (1, "", "is not a regular file")),
     ("--keystore nul list", (1, "", "is not a regular file")),
-    ("list --lock-timeout x", (2, "", "not a valid")),
+    ("list --lock-timeout x", (2, "", "x is not a number of seconds")),
     ("serve --workers 2", (2, "", "On Windows there is one worker")),
     ("serve --unix x", (1, "", "no Unix sockets")),
 ]
@@ -115,6 +120,19 @@ def test_the_story(machine: Machine, number: int) -> None:
         True,
         True,
     ), done
+
+
+def test_what_everybody_may_read_is_found(machine: Machine) -> None:
+    """`check` reads the access list, names who may read the file, and `--fix` mends it."""
+    private = CALLS.access_list(str(machine.keystore))
+    CALLS.set_access_list(str(machine.keystore), private[private.index("D:") :] + "(A;;FR;;;WD)")
+    code, out, _ = machine.apikey("check")
+    assert code == 2
+    assert "By its access list, Everyone may read the file." in out
+    code, out, _ = machine.apikey("check", "--fix")
+    assert code == 0
+    assert "The file's access list names no group of everybody any more." in out
+    assert CALLS.access_list(str(machine.keystore)) == private
 
 
 def test_the_caller_is_asked_of_the_system(machine: Machine) -> None:
