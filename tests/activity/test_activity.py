@@ -429,7 +429,7 @@ def test_who_may_not_write(used: ActivityLog) -> None:
     with as_user(ORDINARY_USER):
         error = refused(lambda: used.record([event("new")]))
     assert error.message == f"Access denied to {used.path}."
-    assert error.hint == "Run the command as the file's owner: sudo -u root apikey …"
+    assert error.hint == "Run the command as the file's owner: sudo -u root apikey"
     directory(used).chmod(0o777)
     with as_user(ORDINARY_USER):
         refused(lambda: used.record([event("new")]))

@@ -128,7 +128,7 @@ def test_the_directory_of_somebody_else(file: Path) -> None:
     os.chown(file.parent, SOMEBODY, SOMEBODY)
     error = refused(file)
     assert error.message == f"{file} is not changed: its directory belongs to another user."
-    assert error.hint == f"Give the directory to the keystore's owner: chown … {file.parent}"
+    assert error.hint == f"Give the directory to the keystore's owner: chown 0 {file.parent}"
     os.chown(file, SOMEBODY, SOMEBODY)
     check(file)
 
@@ -294,7 +294,7 @@ def test_the_hint_names_the_owner(file: Path) -> None:
     """An ordinary user is told as whom to run the command, by name or else by number."""
     with as_user(ORDINARY_USER):
         hint = ownership.access_hint(str(file))
-        assert hint == "Run the command as the file's owner: sudo -u root apikey …"
+        assert hint == "Run the command as the file's owner: sudo -u root apikey"
     os.chown(file.parent, SERVICE, SERVICE)
     with as_user(ORDINARY_USER):
         assert f"#{SERVICE}" in ownership.access_hint(str(file))

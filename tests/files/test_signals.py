@@ -16,8 +16,9 @@ BOTH = pytest.mark.parametrize("wait", [postponed, remembered])
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    """Put the handlers back as they were."""
+    """Begin with the handler that Python has, and put back those that were there."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

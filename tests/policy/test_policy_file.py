@@ -479,7 +479,7 @@ import os, sys
 from metricshub_apikey.policy.file import load
 from metricshub_apikey.policy.location import find_policy
 from metricshub_apikey.errors import PolicyError
-import pwd, tomllib
+import pwd, shlex, tomllib
 path, keystore = sys.argv[1:]
 if not os.geteuid():
     os.setgroups([])
