@@ -248,7 +248,8 @@ def main(command: Sequence[str]) -> int:
     if not command:
         return 0
     first = windows.python if command[0] == "python" else command[0]
-    done = windows.run(first, *command[1:], env={"PYTHONPATH": windows_path(PROJECT / "src")})
+    source = {"PYTHONPATH": windows_path(PROJECT / "src")}
+    done = windows.run(first, *command[1:], env=source, folder=Path.cwd())
     sys.stdout.buffer.write(done.stdout)
     sys.stderr.buffer.write(done.stderr)
     return done.returncode

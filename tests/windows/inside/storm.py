@@ -37,7 +37,7 @@ while time.monotonic() < until:
     if made % 40 == 0:
         for number in range(made - 40, made - 1):
             registry.revoke(f"{sys.argv[2]}-{number}")
-print(made - 39 * (made // 40))
+print(made, made - 39 * (made // 40))
 """
 
 
@@ -84,13 +84,15 @@ def main(seconds: float) -> None:
             reads += 1
         holder.done.set()
         holder.join()
-        expected = 1
+        made, expected = 1, 1
         for writer in writers:
             out, _ = writer.communicate()
             assert writer.returncode == 0
-            expected += int(out)
+            ours, kept = map(int, out.split())
+            made, expected = made + ours, expected + kept
         found = len(ApiKeys(Keystore(path)).list())
-        print(f"{found} of {expected} keys, {reads} reads, held {holder.held} times in each mode")
+        print(f"{made} keys made, {found} of {expected} left, {reads} reads")
+        print(f"held {holder.held} times in each sharing mode")
         assert found == expected
 
 
