@@ -136,7 +136,7 @@ def test_a_cut_at_any_call(
     assert done.returncode == 0, done.stderr
     window = modifying(write_window(log, file.parent))
     where = [call.name for call in window]
-    renamed = where.index("renameat2")
+    renamed = len(where) - 1 - where[::-1].index("renameat2")
     confirmed = where.index("fsync", renamed)
     for index, call in enumerate(window):
         file.write_bytes(original)
