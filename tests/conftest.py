@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import pytest
 
-from metricshub_apikey import ApiKeys, Policy
+from metricshub_apikey import ApiKeys, Policy, errors
 from metricshub_apikey.keystore.keystore import Keystore
 from places import VECTORS
 from ruled import RuledKeys
@@ -60,6 +60,12 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _own_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a command that runs in this process name itself in no hint of another test."""
+    monkeypatch.setattr(errors, "_program", [*errors._program])
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -114,12 +115,16 @@ def test_a_near_alias_is_suggested(run: Run) -> None:
     assert "Hint" not in run("show", "something else").stderr
 
 
+WITH_PIP = f"{shlex.quote(sys.executable)} -m pip install"
+WITH_UV = f"uv pip install --python {shlex.quote(sys.executable)}"
+
+
 @pytest.mark.parametrize(
     ("prefix", "begins"),
     [
         ("/root/.local/share/pipx/venvs/metricshub-apikey", "pipx install --force"),
         ("/root/.local/share/uv/tools/metricshub-apikey", "uv tool install --force"),
-        (sys.prefix, f"{sys.executable} -m pip install"),
+        (sys.prefix, WITH_PIP if find_spec("pip") else WITH_UV),
     ],
 )
 def test_a_missing_extra(monkeypatch: pytest.MonkeyPatch, prefix: str, begins: str) -> None:

@@ -93,6 +93,10 @@ class Event(NamedTuple):
     details: str | None = None
 
 
+ROOM = 64 << 10
+"""Bytes that must be free: for the memory map, 32 KiB, and a few pages of the log."""
+
+
 def path_beside(keystore: str) -> str:
     """Return the path of the database of *keystore*, links resolved."""
     return os.path.join(os.path.dirname(os.path.realpath(keystore)), FILE_NAME)
@@ -146,6 +150,7 @@ class ActivityLog:
             return
         with _guarded(self.path, "written"), ownership.as_owner(os.path.dirname(self.path)):
             ownership.check_directory(self.path, f"{self.path}-wal", f"{self.path}-shm")
+            _require_room(os.path.dirname(self.path))
             if ownership.stat_if_there(self.path) is None:
                 _make(self.path)
             _check_file(self.path, os.W_OK)
@@ -222,6 +227,21 @@ def _check_file(path: str, right: int) -> None:
     # SQLite would open what it may not write to for reading, and leave files behind.
     if not os.access(path, right, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError
+
+
+def _require_room(folder: str) -> None:
+    """
+    Check that the file system has room for what SQLite writes; raises OSError.
+
+    SQLite maps a file into memory that may have no blocks yet. Where the disk is full when such a
+    page is touched first, the kernel ends the process (SIGBUS), which no error handling sees.
+    """
+    if sys.platform == "win32":
+        return
+    room = os.statvfs(folder)
+    free = room.f_bfree if os.geteuid() == 0 else room.f_bavail
+    if free * room.f_frsize < ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _make(path: str) -> None:
